@@ -1,0 +1,1 @@
+//! What the binary is made of.
