@@ -1,0 +1,52 @@
+//! Every bound that is not a setting (I-4), each with its reason.
+
+/// Longest name of a stream or field, in bytes: what PostgreSQL and MySQL both take as an identifier (63, 64)
+/// was rounded to the larger; PostgreSQL shortens nothing that we declare there because columns are checked.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Most fields of one stream: a Parquet footer and a Delta schema stay readable in a millisecond.
+pub const FIELDS_MAX: usize = 256;
+
+/// Most streams of one process; each has a table, a sink task and an open file.
+pub const STREAMS_MAX: usize = 256;
+
+/// Most values of one enum: they are compared by hash, and listed in errors and documentation.
+pub const ENUM_VALUES_MAX: usize = 1_024;
+
+/// Deepest nesting of a JSON value. RFC 8259 lets an implementation choose; parsers that recurse need less
+/// than 2 MiB of stack at 64 levels, and no event of the five systems is deeper than 5.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Longest line, in bytes. Above it an "event" is a file, and one line must fit into a record many times.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Longest string when a field declares no `max_bytes`: what MySQL's TEXT takes.
+pub const STRING_BYTES_MAX: usize = 65_535;
+
+/// Largest inflated request body, in bytes (design §5).
+pub const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Largest compressed request body, in bytes: an honest body never grows by compression, save a few bytes.
+pub const BODY_COMPRESSED_BYTES_MAX: usize = BODY_BYTES_MAX;
+
+/// Rejects that an answer describes (I-1); all are counted.
+pub const REJECTS_DESCRIBED_MAX: usize = 1_000;
+
+/// Bytes of a rejected line that `_rejects` keeps: enough to see what it was.
+pub const REJECT_RAW_BYTES_MAX: usize = 1_024;
+
+/// Most rows of one record. 2^16 rows of a narrow stream are 2–4 MiB, past which larger records gain nothing
+/// and readers hold more than they need.
+pub const RECORD_ROWS_MAX: usize = 1 << 16;
+
+/// Bytes of columns at which the decoder closes a batch and begins the next, so that a record of the widest
+/// allowed events stays below `RECORD_BYTES_MAX`.
+pub const BATCH_BYTES_TARGET: usize = 4 << 20;
+
+/// Largest encoded record, in bytes. Kafka topics are created with this `max.message.bytes`.
+///
+/// A batch is closed by the line that crosses `BATCH_BYTES_TARGET`, so it is at most that and one line's
+/// columns; a line's columns can be larger than the line because every column has a row of it.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+const _: () = assert!(BATCH_BYTES_TARGET + 4 * LINE_BYTES_MAX <= RECORD_BYTES_MAX);

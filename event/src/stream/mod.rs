@@ -1,0 +1,157 @@
+//! Stream declarations: what an event of a stream looks like.
+//!
+//! A declaration alone yields validation ([`crate::decode`]), the Arrow schemas ([`crate::schema`]), the Delta
+//! table, SQL DDL, routes and documentation, so nothing about a stream is written twice.
+
+use std::time::Duration;
+
+use crate::StreamName;
+
+/// A declared event type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamDeclaration {
+    /// Its name; the table's name in SQL.
+    pub name: StreamName,
+    /// Rises by one with every change; 1 at first. Records carry it.
+    pub version: u32,
+    /// For people.
+    pub description: String,
+    /// Further paths that accept this stream, besides `/v1/streams/{name}/events`; each begins with `/`.
+    pub routes: Vec<String>,
+    /// The field that date ranges are about; `_received_at` when absent. Always a required `timestamp`.
+    pub time: Option<String>,
+    /// The field whose equal values stay in one partition.
+    pub key: Option<String>,
+    /// What happens to fields that are not declared.
+    pub unknown_fields: UnknownFields,
+    /// How long events are kept in the lake, for ever when absent.
+    pub retention: Option<Duration>,
+    /// The fields, in the order of their declaration, which is the order of columns.
+    pub fields: Vec<FieldDeclaration>,
+}
+
+/// What happens to fields of an event that are not declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// The line is rejected with `unknown_field`.
+    #[default]
+    Reject,
+    /// They are kept in the JSON column `_extra`, as one object in the order in which they came.
+    Keep,
+    /// They are counted and left out.
+    Ignore,
+}
+
+/// One declared field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldDeclaration {
+    /// Its name, which is also the column's.
+    pub name: String,
+    /// Its type.
+    pub kind: FieldType,
+    /// Whether it may be absent or null.
+    pub optional: bool,
+    /// For people: unit, meaning.
+    pub description: String,
+    /// The keys that lead to the value from the event's top: `["metadata", "page_url"]`. Just the name, unless
+    /// the declaration says `from`.
+    pub path: Vec<String>,
+}
+
+/// The type of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldType {
+    /// `true` or `false`.
+    Bool,
+    /// A 64-bit integer within bounds that are both allowed.
+    Int {
+        /// Smallest allowed value.
+        min: i64,
+        /// Largest allowed value.
+        max: i64,
+    },
+    /// A finite double within bounds that are both allowed.
+    Float {
+        /// Smallest allowed value.
+        min: f64,
+        /// Largest allowed value.
+        max: f64,
+    },
+    /// Text.
+    String {
+        /// Most bytes of UTF-8.
+        max_bytes: usize,
+    },
+    /// One of some listed texts.
+    Enum {
+        /// The texts.
+        values: Vec<String>,
+    },
+    /// A UUID in its hyphenated form.
+    Uuid,
+    /// A moment: RFC 3339 text with a zone when there is no unit, else an integer since 1970.
+    Timestamp {
+        /// The integer's unit; text when absent.
+        unit: Option<TimeUnit>,
+    },
+    /// Any JSON value, kept as its own text.
+    Json,
+}
+
+/// The unit of an epoch timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Microseconds.
+    Microseconds,
+}
+
+impl StreamDeclaration {
+    /// The field of that name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&FieldDeclaration> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// The name of the column that date ranges are about.
+    #[must_use]
+    pub fn time_column(&self) -> &str {
+        self.time.as_deref().unwrap_or(crate::schema::RECEIVED_AT)
+    }
+
+    /// The built-in stream of rejected lines: `stream`, `trace_id` (of the request), `line`, `code`, `field`,
+    /// `message` and `raw` (the line's beginning, bytes that are not UTF-8 replaced by U+FFFD).
+    #[must_use]
+    pub fn rejects() -> Self {
+        let field = |name: &str, kind: FieldType, optional: bool| FieldDeclaration {
+            name: name.to_owned(),
+            kind,
+            optional,
+            description: String::new(),
+            path: vec![name.to_owned()],
+        };
+        let text = || FieldType::String { max_bytes: crate::limits::STRING_BYTES_MAX };
+        Self {
+            name: StreamName::rejects(),
+            version: 1,
+            description: "Lines that were not accepted, and why".to_owned(),
+            routes: Vec::new(),
+            time: None,
+            key: None,
+            unknown_fields: UnknownFields::Reject,
+            retention: None,
+            fields: vec![
+                field("stream", text(), false),
+                field("trace_id", text(), false),
+                field("line", FieldType::Int { min: 1, max: i64::MAX }, false),
+                field("code", text(), false),
+                field("field", text(), true),
+                field("message", text(), false),
+                field("raw", text(), false),
+            ],
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Embedded journal: append-only segment files in one directory.

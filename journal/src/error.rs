@@ -1,0 +1,133 @@
+//! What can go wrong with a journal, by whose fault it is.
+
+use std::io;
+use std::path::PathBuf;
+
+use event::{Offset, Position};
+
+/// Whose fault an error is, so who must act. Status codes, retries and alerts follow from this alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller sent what can never be stored.
+    Input,
+    /// A bound was reached; the same again later may pass.
+    Overload,
+    /// Something outside is away or full; the same again later may pass, and an operator should look.
+    Outage,
+    /// Only a restart, which recovers from disk, helps (I-8).
+    Fatal,
+}
+
+/// Why a group of batches was not acknowledged.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// An encoded record is larger than the journal takes.
+    #[error("record of {record_bytes} bytes exceeds the limit of {limit_bytes}")]
+    TooLarge {
+        /// Bytes of the record.
+        record_bytes: u64,
+        /// Most bytes of a record.
+        limit_bytes: u64,
+    },
+    /// Too many bytes wait to be written.
+    #[error("the journal's queue is full at {limit_bytes} bytes")]
+    QueueFull {
+        /// Most bytes that may wait.
+        limit_bytes: u64,
+    },
+    /// Writing on would use up the disk-space reserve.
+    #[error("disk has {free_bytes} bytes free, the reserve is {reserve_bytes}")]
+    DiskReserve {
+        /// Bytes that are free now.
+        free_bytes: u64,
+        /// Bytes that must stay free.
+        reserve_bytes: u64,
+    },
+    /// The journal was opened read-only.
+    #[error("the journal is open for reading only")]
+    ReadOnly,
+    /// The journal is shutting down.
+    #[error("the journal is closed")]
+    Closed,
+    /// A write or fsync failed, now or before; nothing is acknowledged any more until a restart (I-8).
+    #[error("journal stopped after a failed {operation} of `{}`: {message}", path.display())]
+    Poisoned {
+        /// The operation that failed: `write`, `fsync` …
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        message: String,
+    },
+    /// A batch cannot be encoded: a broken invariant of the caller.
+    #[error("batch cannot be encoded: {message}")]
+    Encode {
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl AppendError {
+    /// Who must act.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::TooLarge { .. } => Fault::Input,
+            Self::QueueFull { .. } => Fault::Overload,
+            Self::DiskReserve { .. } | Self::Closed | Self::ReadOnly => Fault::Outage,
+            Self::Poisoned { .. } | Self::Encode { .. } => Fault::Fatal,
+        }
+    }
+}
+
+/// Why records could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset was removed by retention.
+    #[error("position {asked} is gone, the journal begins at offset {start}")]
+    Gone {
+        /// What was asked for.
+        asked: Position,
+        /// The oldest offset that is still there.
+        start: Offset,
+    },
+    /// The offset was never written.
+    #[error("position {asked} is past the journal's end at offset {end}")]
+    PastEnd {
+        /// What was asked for.
+        asked: Position,
+        /// The offset that the next record gets.
+        end: Offset,
+    },
+    /// The journal has no such partition.
+    #[error("partition {} does not exist, the stream has {partitions}", asked.partition)]
+    NoPartition {
+        /// What was asked for.
+        asked: Position,
+        /// How many partitions there are.
+        partitions: u32,
+    },
+    /// Bytes that were durable are not what was written.
+    #[error("`{}` is damaged at byte {at}: {message}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        at: u64,
+        /// What is wrong.
+        message: String,
+    },
+    /// The operating system refused.
+    #[error("{operation} `{}`", path.display())]
+    Io {
+        /// What was tried: `read`, `open` …
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The journal is shutting down.
+    #[error("the journal is closed")]
+    Closed,
+}

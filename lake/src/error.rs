@@ -1,0 +1,92 @@
+//! What can go wrong with the lake, by whose fault it is.
+
+use event::{Offset, Position};
+
+/// Whose fault an error is, so who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The declaration or an argument does not fit the table.
+    Input,
+    /// The store is away or full; the same again later may pass.
+    Outage,
+    /// An invariant is broken; somebody must look before anything is written again.
+    Fatal,
+}
+
+/// Why the lake could not be read or kept up.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The table in the lake has columns that the declaration does not allow.
+    #[error("table `{stream}` does not fit its declaration: {message}")]
+    Schema {
+        /// The stream.
+        stream: String,
+        /// What differs.
+        message: String,
+    },
+    /// Another writer holds this lake.
+    #[error("lake `{path}` is in use by another process")]
+    Locked {
+        /// The lake's directory.
+        path: String,
+    },
+    /// The lake was opened for reading only.
+    #[error("the lake is open for reading only")]
+    ReadOnly,
+    /// The table belongs to another journal.
+    #[error("table `{stream}` was filled from journal `{found}`, this one is `{expected}`: see `adopt`")]
+    OtherJournal {
+        /// The stream.
+        stream: String,
+        /// The journal that the table names.
+        found: String,
+        /// The journal that is in use.
+        expected: String,
+    },
+    /// Delta, Parquet or the store failed.
+    #[error("{operation} table `{stream}`: {message}")]
+    Store {
+        /// What was tried.
+        operation: &'static str,
+        /// The stream.
+        stream: String,
+        /// What the library or system said.
+        message: String,
+    },
+    /// Files of the table are not what the log says.
+    #[error("table `{stream}` is damaged: {message}")]
+    Damaged {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Why a commit did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The table's position is not where the files begin: a gap or an overlap. Nothing was written (I-2).
+    #[error("files begin at {from} but the table ends at offset {stored}")]
+    NotContiguous {
+        /// Where the files begin.
+        from: Position,
+        /// The offset that the table has stored.
+        stored: Offset,
+    },
+    /// Anything else; the outcome was looked up, and the commit is not there.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+}
+
+impl LakeError {
+    /// Who must act.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Schema { .. } | Self::ReadOnly => Fault::Input,
+            Self::Locked { .. } | Self::Store { .. } => Fault::Outage,
+            Self::OtherJournal { .. } | Self::Damaged { .. } => Fault::Fatal,
+        }
+    }
+}
