@@ -20,7 +20,9 @@ impl Catalog {
             .chain([StreamDeclaration::rejects()])
             .map(|declaration| (declaration.name.clone(), Arc::new(declaration)))
             .collect();
-        Self { streams: Arc::new(streams) }
+        Self {
+            streams: Arc::new(streams),
+        }
     }
 
     /// The declaration of a stream, if there is one of that name.

@@ -37,7 +37,11 @@ impl StreamName {
     /// # Errors
     /// [`NameError`] for any other name.
     pub fn parse_stored(name: &str) -> Result<Self, NameError> {
-        if name == REJECTS { Ok(Self::rejects()) } else { Self::parse(name) }
+        if name == REJECTS {
+            Ok(Self::rejects())
+        } else {
+            Self::parse(name)
+        }
     }
 
     /// The built-in stream of rejected lines, `_rejects`.
@@ -81,8 +85,16 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     let bytes = name.as_bytes();
     let fits = bytes.len() <= NAME_BYTES_MAX
         && bytes.first().is_some_and(u8::is_ascii_lowercase)
-        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_');
-    if fits { Ok(()) } else { Err(NameError { name: name.chars().take(100).collect() }) }
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_');
+    if fits {
+        Ok(())
+    } else {
+        Err(NameError {
+            name: name.chars().take(100).collect(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +103,19 @@ mod tests {
 
     #[test]
     fn a_name_is_refused_rather_than_cleaned_up() {
-        for name in ["", "_rejects", "A", "1a", "a-b", "a b", "../x", "a/b", "é", "a\0", &"a".repeat(65)] {
+        for name in [
+            "",
+            "_rejects",
+            "A",
+            "1a",
+            "a-b",
+            "a b",
+            "../x",
+            "a/b",
+            "é",
+            "a\0",
+            &"a".repeat(65),
+        ] {
             assert!(StreamName::parse(name).is_err(), "{name:?}");
         }
         for name in ["a", "running", "a1_b", &"a".repeat(64)] {

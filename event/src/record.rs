@@ -26,7 +26,9 @@ pub enum RecordError {
 /// [`RecordError::Malformed`] when the spans do not add up to the rows.
 pub fn encode(batch: &Batch) -> Result<Bytes, RecordError> {
     let _ = batch;
-    Err(RecordError::Malformed("the record codec is not built yet".to_owned()))
+    Err(RecordError::Malformed(
+        "the record codec is not built yet".to_owned(),
+    ))
 }
 
 /// Decodes a record; columns borrow from `bytes` where alignment allows.
@@ -35,5 +37,7 @@ pub fn encode(batch: &Batch) -> Result<Bytes, RecordError> {
 /// [`RecordError`] when the bytes are not a record, for any bytes whatsoever.
 pub fn decode(bytes: &Bytes) -> Result<Batch, RecordError> {
     let _ = bytes;
-    Err(RecordError::Malformed("the record codec is not built yet".to_owned()))
+    Err(RecordError::Malformed(
+        "the record codec is not built yet".to_owned(),
+    ))
 }

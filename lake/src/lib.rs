@@ -8,6 +8,6 @@ pub mod table;
 
 pub use error::{CommitError, Fault, LakeError};
 pub use table::{
-    Advance, CompactOptions, CompactReport, DataFile, FileWriter, Lake, LakeOptions, Located, Snapshot, Table,
-    VacuumReport, VerifyReport, WriterOptions, WrittenFile,
+    Advance, CompactOptions, CompactReport, DataFile, FileWriter, Lake, LakeOptions, Located, Snapshot,
+    Table, VacuumReport, VerifyReport, WriterOptions, WrittenFile,
 };

@@ -186,7 +186,11 @@ impl Table {
     }
     /// Appends files and moves positions in one durable commit, after checking that each `advance.from` is the
     /// stored position. Several files keep their order. An unknown outcome is looked up before this returns.
-    pub async fn commit(&self, files: Vec<WrittenFile>, advance: &[Advance]) -> Result<Arc<Snapshot>, CommitError> {
+    pub async fn commit(
+        &self,
+        files: Vec<WrittenFile>,
+        advance: &[Advance],
+    ) -> Result<Arc<Snapshot>, CommitError> {
         unimplemented!()
     }
     pub async fn compact(&self, options: &CompactOptions) -> Result<CompactReport, LakeError> {

@@ -68,7 +68,9 @@ impl Decoder {
     /// [`BodyError`] when the whole body is to be refused; the decoder is of no use afterwards.
     pub fn push(&mut self, chunk: Bytes) -> Result<(), BodyError> {
         let _ = (chunk, &self.stream, self.format);
-        Err(BodyError::NotJson { message: "the decoder is not built yet".to_owned() })
+        Err(BodyError::NotJson {
+            message: "the decoder is not built yet".to_owned(),
+        })
     }
 
     /// Ends the body: reads what is left of it and closes the last batch.
@@ -76,6 +78,8 @@ impl Decoder {
     /// # Errors
     /// [`BodyError`] when the whole body is to be refused.
     pub fn finish(self) -> Result<Decoded, BodyError> {
-        Err(BodyError::NotJson { message: "the decoder is not built yet".to_owned() })
+        Err(BodyError::NotJson {
+            message: "the decoder is not built yet".to_owned(),
+        })
     }
 }

@@ -133,7 +133,9 @@ impl StreamDeclaration {
             description: String::new(),
             path: vec![name.to_owned()],
         };
-        let text = || FieldType::String { max_bytes: crate::limits::STRING_BYTES_MAX };
+        let text = || FieldType::String {
+            max_bytes: crate::limits::STRING_BYTES_MAX,
+        };
         Self {
             name: StreamName::rejects(),
             version: 1,
@@ -146,7 +148,14 @@ impl StreamDeclaration {
             fields: vec![
                 field("stream", text(), false),
                 field("trace_id", text(), false),
-                field("line", FieldType::Int { min: 1, max: i64::MAX }, false),
+                field(
+                    "line",
+                    FieldType::Int {
+                        min: 1,
+                        max: i64::MAX,
+                    },
+                    false,
+                ),
                 field("code", text(), false),
                 field("field", text(), true),
                 field("message", text(), false),
