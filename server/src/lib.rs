@@ -1,1 +1,11 @@
-//! What the binary is made of.
+//! What the binary `tidemill` is made of: configuration, the running server, and the command line.
+//!
+//! ```text
+//! cli ──► config (parse → check) ──► serve: journal ─ lake ─ sink ─ analytics ─ ingest ─ sockets
+//! ```
+//!
+//! Only this crate opens sockets, reads configuration and the environment, and knows every stage; the stages
+//! never know each other.
+
+pub mod cli;
+pub mod version;

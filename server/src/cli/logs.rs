@@ -1,0 +1,46 @@
+//! Where diagnostics go and what of them is shown.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use super::failure::{Failure, USAGE};
+
+/// Flags about logs, the same for every command.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// What to log: a level, or `target=level` parts with commas between them
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEMILL_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    log: String,
+    /// How to write it
+    #[arg(long, global = true, env = "TIDEMILL_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Begins logging to the error output.
+pub(crate) fn begin(arguments: &LogArgs) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&arguments.log)
+        .map_err(|error| Failure::with_exit(USAGE, format!("--log `{}`: {error}", arguments.log)))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => subscriber.with_ansi(false).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| Failure::with_exit(USAGE, format!("begin logging: {error}")))
+}
