@@ -3,6 +3,8 @@
 //! A declaration alone yields validation ([`crate::decode`]), the Arrow schemas ([`crate::schema`]), the Delta
 //! table, SQL DDL, routes and documentation, so nothing about a stream is written twice.
 
+pub mod infer;
+
 use std::time::Duration;
 
 use crate::StreamName;
