@@ -50,3 +50,6 @@ pub const BATCH_BYTES_TARGET: usize = 4 << 20;
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(BATCH_BYTES_TARGET + 4 * LINE_BYTES_MAX <= RECORD_BYTES_MAX);
+
+/// Longest `Idempotency-Key`, in bytes: room for any uuid, hash or compound key that clients use.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

@@ -7,9 +7,16 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeBinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, new_null_array,
+};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 
-use crate::{FieldType, StreamDeclaration, UnknownFields};
+use crate::limits::RECORD_ROWS_MAX;
+use crate::{Batch, FieldType, Offset, Partition, StreamDeclaration, UnknownFields};
 
 /// Undeclared fields of an event, as one JSON object.
 pub const EXTRA: &str = "_extra";
@@ -78,4 +85,228 @@ fn event_fields(stream: &StreamDeclaration, uuid: DataType) -> Vec<Arc<Field>> {
         fields.push(Arc::new(Field::new(EXTRA, DataType::Utf8, true)));
     }
     fields
+}
+
+/// Why columns do not fit a stream's schema.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A column has another type than its name has in the schema, or the schema does not have it.
+    #[error("column `{column}` is {found}, the stream has {expected}")]
+    Column {
+        /// The column's name.
+        column: String,
+        /// What the columns say.
+        found: String,
+        /// What the schema says.
+        expected: String,
+    },
+    /// A required column is not there.
+    #[error("required column `{column}` is missing")]
+    Missing {
+        /// The column's name.
+        column: String,
+    },
+    /// More rows than a record may have.
+    #[error("a batch of {rows} rows is no record's, the limit is {limit}")]
+    TooManyRows {
+        /// How many rows.
+        rows: usize,
+        /// Most rows of a record.
+        limit: usize,
+    },
+}
+
+/// Brings columns that an older declaration made into today's schema: by name, absent ones as nulls.
+///
+/// # Errors
+/// [`SchemaError`] when a column is unknown or has another type, or a required one is missing.
+pub fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SchemaError> {
+    if rows.schema_ref() == schema {
+        return Ok(rows.clone());
+    }
+    for field in rows.schema_ref().fields() {
+        if schema.column_with_name(field.name()).is_none() {
+            return Err(mismatch(field.name(), field.data_type(), "no such column"));
+        }
+    }
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match rows.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            Some(column) => Err(mismatch(
+                field.name(),
+                column.data_type(),
+                &field.data_type().to_string(),
+            )),
+            None if field.is_nullable() => Ok(new_null_array(field.data_type(), rows.num_rows())),
+            None => Err(SchemaError::Missing {
+                column: field.name().clone(),
+            }),
+        });
+    assemble(schema, columns.collect::<Result<_, _>>()?)
+}
+
+/// The rows of a record as the lake has them: today's declared columns, a uuid as text, and the system columns
+/// that the spans and the record's place in the journal say.
+///
+/// # Errors
+/// [`SchemaError`] when the batch is not one of this stream.
+pub fn to_lake(
+    batch: &Batch,
+    partition: Partition,
+    offset: Offset,
+    stream: &StreamDeclaration,
+) -> Result<RecordBatch, SchemaError> {
+    let rows = batch.rows.num_rows();
+    if rows > RECORD_ROWS_MAX {
+        return Err(SchemaError::TooManyRows {
+            rows,
+            limit: RECORD_ROWS_MAX,
+        });
+    }
+    let events = conform(&batch.rows, &wire(stream))?;
+    let mut columns: Vec<ArrayRef> = events
+        .columns()
+        .iter()
+        .map(|column| match column.as_fixed_size_binary_opt() {
+            Some(uuids) => Arc::new(uuid_texts(uuids)) as ArrayRef,
+            None => Arc::clone(column),
+        })
+        .collect();
+    let mut received_at = Vec::with_capacity(rows);
+    let mut trace_ids = String::with_capacity(rows * 32);
+    for span in &batch.spans {
+        received_at.extend(std::iter::repeat_n(span.received_at, span.rows as usize));
+        let trace_id = span.trace_id.to_string();
+        (0..span.rows).for_each(|_| trace_ids.push_str(&trace_id));
+    }
+    let trace_ends = OffsetBuffer::from_repeated_length(32, rows);
+    columns.push(Arc::new(
+        TimestampMicrosecondArray::from(received_at).with_timezone("UTC"),
+    ));
+    columns.push(Arc::new(StringArray::new(
+        trace_ends,
+        trace_ids.into_bytes().into(),
+        None,
+    )));
+    columns.push(Arc::new(Int32Array::from_value(partition.0 as i32, rows)));
+    columns.push(Arc::new(Int64Array::from_value(offset.0 as i64, rows)));
+    columns.push(Arc::new(Int32Array::from_iter_values(0..rows as i32)));
+    assemble(&lake(stream), columns)
+}
+
+/// Lower-case hyphenated texts, all in one buffer.
+fn uuid_texts(uuids: &FixedSizeBinaryArray) -> StringArray {
+    const TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
+    let mut texts = vec![0; uuids.len() * TEXT];
+    for (bytes, text) in uuids
+        .value_data()
+        .chunks_exact(16)
+        .zip(texts.chunks_exact_mut(TEXT))
+    {
+        let bytes = bytes.try_into().expect("a chunk has 16 bytes");
+        uuid::Uuid::from_bytes(bytes).hyphenated().encode_lower(text);
+    }
+    let ends = OffsetBuffer::from_repeated_length(TEXT, uuids.len());
+    StringArray::new(ends, texts.into(), uuids.nulls().cloned())
+}
+
+fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SchemaError> {
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| SchemaError::Column {
+        column: String::new(),
+        found: error.to_string(),
+        expected: "columns of the declared schema".to_owned(),
+    })
+}
+
+fn mismatch(column: &str, found: &DataType, expected: &str) -> SchemaError {
+    SchemaError::Column {
+        column: column.to_owned(),
+        found: found.to_string(),
+        expected: expected.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FieldDeclaration, Span, StreamName, TraceId};
+
+    fn stream() -> StreamDeclaration {
+        let field = |name: &str, kind, optional| FieldDeclaration {
+            name: name.to_owned(),
+            kind,
+            optional,
+            description: String::new(),
+            path: vec![name.to_owned()],
+        };
+        StreamDeclaration {
+            fields: vec![
+                field("user", FieldType::Uuid, true),
+                field("later", FieldType::Bool, true),
+            ],
+            name: StreamName::parse("s").expect("allowed"),
+            ..StreamDeclaration::rejects()
+        }
+    }
+
+    #[test]
+    fn rows_reach_the_lake_with_their_request_and_their_place() {
+        let id = "d290f1ee-6c54-4b01-90e6-d701748f0851";
+        let bytes = *uuid::Uuid::parse_str(id).expect("a uuid").as_bytes();
+        let users = FixedSizeBinaryArray::try_from_sparse_iter_with_size([Some(bytes), None].into_iter(), 16);
+        let column: ArrayRef = Arc::new(users.expect("16 bytes each"));
+        let span = |n: u8| Span {
+            rows: 1,
+            trace_id: TraceId::from_bytes([n; 16]),
+            received_at: i64::from(n),
+            idempotency_key: None,
+            producer: None,
+        };
+        let rows = RecordBatch::try_from_iter([("user", column)]).expect("one column");
+        let batch = Batch {
+            stream: stream().name,
+            version: 1,
+            spans: vec![span(1), span(2)],
+            rows,
+        };
+        let found = to_lake(&batch, Partition(3), Offset(9), &stream()).expect("converts");
+        assert_eq!(found.schema(), lake(&stream()));
+        assert_eq!(
+            found
+                .column_by_name("user")
+                .expect("there")
+                .as_string::<i32>()
+                .value(0),
+            id
+        );
+        assert!(found.column_by_name("user").expect("there").is_null(1));
+        assert_eq!(found.column_by_name("later").expect("there").null_count(), 2);
+        let trace = found
+            .column_by_name(TRACE_ID)
+            .expect("there")
+            .as_string::<i32>()
+            .value(1)
+            .to_owned();
+        assert_eq!(trace, "02".repeat(16));
+        let numbers = [(OFFSET, 9), (ROW, 1), (PARTITION, 3), (RECEIVED_AT, 2)];
+        for (name, expected) in numbers {
+            let column = found.column_by_name(name).expect("there");
+            let column = arrow_cast::cast(column, &DataType::Int64).expect("a number");
+            assert_eq!(
+                column.as_primitive::<arrow_array::types::Int64Type>().value(1),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_column_that_the_stream_does_not_have_is_named() {
+        let column: ArrayRef = Arc::new(Int32Array::from_value(1, 1));
+        let rows = RecordBatch::try_from_iter([("other", column)]).expect("one column");
+        let error = conform(&rows, &wire(&stream())).expect_err("unknown");
+        assert!(error.to_string().contains("`other`"), "{error}");
+    }
 }
