@@ -1,1 +1,26 @@
-//! Placeholder while dependencies are first built.
+//! Sinks: from the journal into destinations.
+//!
+//! Every destination is a consumer of its own with its own position (I-5), which it stores in the same atomic
+//! step as the data that the position covers (I-2). So after any crash it begins where its data ends, and each
+//! event is there exactly once.
+//!
+//! ```text
+//! journal ──► reader ──► decode ──► open file (or transaction) ──► commit: data + position ──► journal.retain
+//!                ▲                                                          │
+//!                └────────── position, read back at every start ◄──────────┘
+//! ```
+//!
+//! # Anatomy of a destination
+//! The same files for each, so that the second is read for free: `mod.rs` (start, shut down, progress),
+//! `options.rs` (settings), `consumer.rs` (one stream's loop: read, write, commit, try again), and one file for
+//! what is open between two commits (the lake: `open_file.rs`). [`backoff`], [`error`] and [`progress`] serve
+//! them all.
+
+pub mod backoff;
+pub mod error;
+pub mod lake;
+pub mod progress;
+
+pub use error::{Fault, SinkError};
+pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};
+pub use progress::StreamProgress;

@@ -1,0 +1,105 @@
+//! Why a sink could not go on with a stream, and who must act.
+
+use event::record::RecordError;
+use event::schema::SchemaError;
+use event::{Offset, Partition};
+use journal::ReadError;
+use lake::{CommitError, LakeError};
+
+/// Who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Something outside is away or full: the sink tries again from the stored position.
+    Outage,
+    /// The process is going down; nobody must act.
+    Closing,
+    /// An invariant is broken: this stream's sink stops until somebody has looked. Others go on (I-5).
+    Fatal,
+}
+
+/// Why a sink could not go on with a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The journal cannot be read.
+    #[error("read the journal")]
+    Read(#[from] ReadError),
+    /// A record cannot be decoded.
+    #[error("decode record {offset} of partition {partition}")]
+    Record {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: Offset,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+    /// A record's columns do not fit the declared stream.
+    #[error("record {offset} of partition {partition} does not fit the declaration")]
+    Columns {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: Offset,
+        /// What differs.
+        source: SchemaError,
+    },
+    /// The journal gave another record than the next one.
+    #[error("the journal gave offset {found} where offset {expected} was due")]
+    OutOfOrder {
+        /// What came.
+        found: Offset,
+        /// What was due.
+        expected: Offset,
+    },
+    /// The lake cannot be written or read.
+    #[error("write the lake")]
+    Lake(#[from] LakeError),
+    /// The table did not take the files.
+    #[error("commit to the lake")]
+    Commit(#[from] CommitError),
+    /// A thread that encoded columns panicked.
+    #[error("the encoding thread ended: {message}")]
+    Thread {
+        /// What it said.
+        message: String,
+    },
+}
+
+impl SinkError {
+    /// Who must act; retry, stop and alert follow from this alone.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Read(error) => match error {
+                ReadError::Io { .. } => Fault::Outage,
+                ReadError::Closed => Fault::Closing,
+                ReadError::Gone { .. }
+                | ReadError::PastEnd { .. }
+                | ReadError::NoPartition { .. }
+                | ReadError::Damaged { .. } => Fault::Fatal,
+            },
+            Self::Lake(error) | Self::Commit(CommitError::Lake(error)) => match error.fault() {
+                lake::Fault::Outage => Fault::Outage,
+                lake::Fault::Input | lake::Fault::Fatal => Fault::Fatal,
+            },
+            Self::Commit(CommitError::NotContiguous { .. })
+            | Self::Record { .. }
+            | Self::Columns { .. }
+            | Self::OutOfOrder { .. }
+            | Self::Thread { .. } => Fault::Fatal,
+        }
+    }
+
+    /// The whole chain of causes as one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,262 @@
+//! One stream's loop: read what is durable, write it into the open file, roll, commit, try again.
+//!
+//! The position is read from the table at every (re)start and nowhere else (I-2). Whatever fails between two
+//! commits, the open file is dropped and its records are read again; a commit of unknown outcome needs no care
+//! here either, because the next start asks the table where it stands.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use event::{Offset, Partition, Position, StreamName};
+use futures::FutureExt;
+use journal::{Journal, JournalReader, Record};
+use lake::Table;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::LakeSinkOptions;
+use super::budget::TailBudget;
+use super::open_file::{self, OpenFile};
+use crate::backoff::Backoff;
+use crate::progress::Shared;
+use crate::{Fault, SinkError};
+
+/// Brings one partition of one stream into its table.
+pub(super) struct Consumer {
+    /// Its place in the tail budget.
+    pub(super) index: usize,
+    pub(super) partition: Partition,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) table: Arc<Table>,
+    pub(super) options: Arc<LakeSinkOptions>,
+    pub(super) budget: Arc<TailBudget>,
+    pub(super) progress: Arc<Shared>,
+    /// Becomes true when the sink shall flush and end.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// Why a consumer woke up.
+enum Wake {
+    Records(Vec<Record>),
+    Roll(&'static str),
+    Stop,
+}
+
+impl Consumer {
+    /// Runs until it is told to stop, or until an error that only a person can mend.
+    pub(super) async fn run(mut self) {
+        let ended = AssertUnwindSafe(self.run_until_stopped()).catch_unwind().await;
+        self.budget.set(self.index, 0);
+        match ended {
+            Ok(None) => {}
+            Ok(Some(error)) => self.stopped(&error.chain()),
+            Err(_) => self.stopped("the sink panicked"),
+        }
+    }
+
+    /// Gives the error that stopped it, if one did.
+    async fn run_until_stopped(&mut self) -> Option<SinkError> {
+        let mut backoff = Backoff::new(self.options.retry_first, self.options.retry_longest);
+        loop {
+            let Err(error) = self.consume(&mut backoff).await else {
+                return None;
+            };
+            // The open file is gone; its records are still in the journal.
+            self.budget.set(self.index, 0);
+            match error.fault() {
+                Fault::Closing => return None,
+                Fault::Fatal => return Some(error),
+                Fault::Outage => {}
+            }
+            let wait = backoff.next_wait();
+            let (stream, tries) = (self.stream().as_str().to_owned(), backoff.tries());
+            metrics::counter!("tidemill_sink_retries_total", "stream" => stream.clone()).increment(1);
+            tracing::warn!(
+                stream,
+                tries,
+                wait_ms = wait.as_millis(),
+                error = error.chain(),
+                "lake sink failed, tries again"
+            );
+            let mut stopping = self.stopping.clone();
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = stopping.wait_for(|stop| *stop) => return None,
+            }
+        }
+    }
+
+    /// Reads from the stored position on. Returns `Ok` when it was told to stop and all is committed.
+    async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
+        let stored = self.table.snapshot().await?.position(self.partition);
+        let from = Position::new(self.partition, stored.offset);
+        let mut reader = self.journal.reader(self.stream(), from).await?;
+        self.committed(from.offset);
+        // The journal may not know yet what the table has, after a crash between commit and `retain`.
+        self.retain(from).await;
+        let mut file = None;
+        loop {
+            match self.wake(reader.as_mut(), file.as_ref()).await? {
+                Wake::Records(records) => file = self.take(file, records, backoff).await?,
+                Wake::Roll(reason) => file = self.roll(file, reason, backoff).await?,
+                Wake::Stop => return self.drain(reader.as_mut(), file, backoff).await,
+            }
+        }
+    }
+
+    /// Waits for whatever is next to do. A stop goes first, then rolls: records could come for ever.
+    async fn wake(
+        &mut self,
+        reader: &mut dyn JournalReader,
+        file: Option<&OpenFile>,
+    ) -> Result<Wake, SinkError> {
+        let due = file.map(|file| file.begun + self.options.roll_every);
+        let aged = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let read_bytes = self.options.read_bytes;
+        tokio::select! {
+            biased;
+            _ = self.stopping.wait_for(|stop| *stop) => Ok(Wake::Stop),
+            () = aged => Ok(Wake::Roll("age")),
+            () = self.budget.asked_to_roll(self.index) => Ok(Wake::Roll("tail_budget")),
+            records = reader.next(read_bytes) => Ok(Wake::Records(records?)),
+        }
+    }
+
+    /// Writes records into the open file, and rolls it when it is full.
+    async fn take(
+        &mut self,
+        file: Option<OpenFile>,
+        records: Vec<Record>,
+        backoff: &mut Backoff,
+    ) -> Result<Option<OpenFile>, SinkError> {
+        let file = open_file::write_records(&self.table, &self.options.writer, file, records).await?;
+        let Some(open) = &file else {
+            return Ok(None);
+        };
+        self.budget.set(self.index, open.record_bytes);
+        self.progress.update(|progress| {
+            progress.read = open.end();
+            progress.rows_open = open.rows();
+        });
+        if open.bytes() >= self.options.roll_bytes {
+            return self.roll(file, "size", backoff).await;
+        }
+        Ok(file)
+    }
+
+    /// Finishes the open file and commits it together with its position (I-2).
+    async fn roll(
+        &mut self,
+        file: Option<OpenFile>,
+        reason: &'static str,
+        backoff: &mut Backoff,
+    ) -> Result<Option<OpenFile>, SinkError> {
+        let Some(file) = file else {
+            return Ok(None);
+        };
+        let begun = Instant::now();
+        let rows = file.rows();
+        let closed = open_file::finish(file).await?;
+        let end = closed.advance.to;
+        let bytes = closed.file.bytes;
+        self.table.commit(vec![closed.file], &[closed.advance]).await?;
+        backoff.reset();
+        self.committed(end);
+        self.budget.set(self.index, 0);
+        self.retain(Position::new(self.partition, end)).await;
+
+        let took = begun.elapsed();
+        let stream = self.stream().as_str().to_owned();
+        metrics::counter!("tidemill_sink_commits_total", "stream" => stream.clone(), "reason" => reason)
+            .increment(1);
+        metrics::counter!("tidemill_sink_rows_total", "stream" => stream.clone()).increment(rows);
+        metrics::counter!("tidemill_sink_file_bytes_total", "stream" => stream.clone()).increment(bytes);
+        metrics::histogram!("tidemill_sink_commit_seconds").record(took);
+        tracing::debug!(
+            stream,
+            rows,
+            bytes,
+            reason,
+            took_ms = took.as_millis(),
+            "committed a file"
+        );
+        Ok(None)
+    }
+
+    /// Reads what the journal still has, for a bounded time, and commits it: after an ordered shutdown the lake
+    /// is complete by itself. What is left after that time waits in the journal.
+    async fn drain(
+        &mut self,
+        reader: &mut dyn JournalReader,
+        mut file: Option<OpenFile>,
+        backoff: &mut Backoff,
+    ) -> Result<(), SinkError> {
+        let deadline = Instant::now() + self.options.drain;
+        let end = end_of(self.journal.as_ref(), self.stream(), self.partition).await?;
+        while reader.position().offset < end {
+            let Ok(records) = timeout_at(deadline, reader.next(self.options.read_bytes)).await else {
+                let left = end.0.saturating_sub(reader.position().offset.0);
+                tracing::warn!(
+                    stream = self.stream().as_str(),
+                    records = left,
+                    "records stay in the journal"
+                );
+                break;
+            };
+            file = self.take(file, records?, backoff).await?;
+        }
+        self.roll(file, "shutdown", backoff).await?;
+        Ok(())
+    }
+
+    fn stream(&self) -> &StreamName {
+        &self.table.declaration().name
+    }
+
+    fn committed(&self, end: Offset) {
+        self.progress.update(|progress| {
+            progress.read = end;
+            progress.committed = end;
+            progress.rows_open = 0;
+        });
+    }
+
+    /// Lets the journal remove what the table has. A failure only keeps segments for longer.
+    async fn retain(&self, stored: Position) {
+        if let Err(error) = self.journal.retain(self.stream(), &[stored]).await {
+            let stream = self.stream().as_str();
+            tracing::warn!(stream, %error, "the journal could not remove what is stored");
+        }
+    }
+
+    fn stopped(&self, reason: &str) {
+        let stream = self.stream().as_str();
+        metrics::counter!("tidemill_sink_stops_total", "stream" => stream.to_owned()).increment(1);
+        metrics::gauge!("tidemill_sink_stopped", "stream" => stream.to_owned()).set(1.0);
+        tracing::error!(
+            stream, partition = %self.partition, reason,
+            "the lake sink of this stream stopped; it never jumps, so somebody must look"
+        );
+        self.progress.update(|progress| {
+            progress.stopped = Some(reason.to_owned());
+            progress.read = progress.committed;
+            progress.rows_open = 0;
+        });
+    }
+}
+
+/// The journal's end in one partition.
+pub(super) async fn end_of(
+    journal: &dyn Journal,
+    stream: &StreamName,
+    partition: Partition,
+) -> Result<Offset, SinkError> {
+    let ends = journal.end(stream).await?;
+    let end = ends.iter().find(|position| position.partition == partition);
+    Ok(end.map_or(Offset(0), |position| position.offset))
+}

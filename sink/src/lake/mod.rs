@@ -1,0 +1,202 @@
+//! The lake destination: every stream of the journal into its Delta table.
+//!
+//! Each partition of each stream has a task of its own ([`consumer`]), so that one stream's trouble never delays
+//! another (I-5); `_rejects` is a stream as the others. Rows are encoded as they arrive; a file is rolled by
+//! size, by age, when all open files together hold too much ([`budget`]), and at shutdown. The catalog never
+//! changes while a process runs, so a schema change is a shutdown too.
+
+mod budget;
+mod consumer;
+mod maintenance;
+mod open_file;
+mod options;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::Partition;
+use journal::Journal;
+use lake::Table;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::progress::{Shared, StreamProgress};
+use budget::TailBudget;
+use consumer::{Consumer, end_of};
+use maintenance::Maintenance;
+pub use options::LakeSinkOptions;
+
+/// How often the lag is measured for the metrics.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a shutdown says whom it waits for.
+const LATE_EVERY: Duration = Duration::from_secs(5);
+
+/// The running lake sink. Dropping it without [`LakeSink::shutdown`] ends it as a crash would: nothing is lost,
+/// and open files are written again after the next start.
+#[derive(Debug)]
+pub struct LakeSink {
+    stop: watch::Sender<bool>,
+    consumers: JoinSet<()>,
+    upkeep: JoinSet<()>,
+    progress: LakeProgress,
+    maintenance_stop: Duration,
+}
+
+/// A view of how far the lake sink is. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LakeProgress {
+    journal: Arc<dyn Journal>,
+    streams: Arc<[Arc<Shared>]>,
+}
+
+impl LakeSink {
+    /// Starts a consumer for each partition of each table's stream, and the tables' maintenance, on `runtime`.
+    #[must_use]
+    pub fn start(
+        runtime: &Handle,
+        journal: Arc<dyn Journal>,
+        tables: Vec<Arc<Table>>,
+        options: LakeSinkOptions,
+    ) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let options = Arc::new(options);
+        let work: Vec<_> = tables
+            .iter()
+            .flat_map(|table| {
+                let partitions = journal.partitions(&table.declaration().name);
+                (0..partitions).map(move |partition| (Arc::clone(table), Partition(partition)))
+            })
+            .collect();
+        let budget = Arc::new(TailBudget::new(options.tail_bytes, work.len()));
+        let mut consumers = JoinSet::new();
+        let mut streams = Vec::with_capacity(work.len());
+        for (index, (table, partition)) in work.into_iter().enumerate() {
+            let progress = Arc::new(Shared::new(table.declaration().name.clone(), partition));
+            streams.push(Arc::clone(&progress));
+            let consumer = Consumer {
+                index,
+                partition,
+                journal: Arc::clone(&journal),
+                table,
+                options: Arc::clone(&options),
+                budget: Arc::clone(&budget),
+                progress,
+                stopping: stopping.clone(),
+            };
+            consumers.spawn_on(consumer.run(), runtime);
+        }
+        let progress = LakeProgress {
+            journal,
+            streams: streams.into(),
+        };
+        let upkeep = start_upkeep(runtime, &tables, &options, &progress, &stopping);
+        Self {
+            stop,
+            consumers,
+            upkeep,
+            progress,
+            maintenance_stop: options.maintenance_stop,
+        }
+    }
+
+    /// How far the sink is, now and later.
+    #[must_use]
+    pub fn progress(&self) -> LakeProgress {
+        self.progress.clone()
+    }
+
+    /// Reads what the journal still has for a bounded time, rolls and commits every open file, and ends.
+    pub async fn shutdown(mut self) {
+        // An error means that nobody listens any more.
+        let _ = self.stop.send(true);
+        let begun = Instant::now();
+        while !self.consumers.is_empty() {
+            match timeout(LATE_EVERY, self.consumers.join_next()).await {
+                // A consumer catches its own panics and reports them.
+                Ok(_) => {}
+                Err(_) => tracing::warn!(
+                    consumers = self.consumers.len(),
+                    waited_s = begun.elapsed().as_secs(),
+                    "shutdown waits for the lake sink"
+                ),
+            }
+        }
+        let ended = timeout(self.maintenance_stop, async {
+            while self.upkeep.join_next().await.is_some() {}
+        });
+        if ended.await.is_err() {
+            // Either its commit is durable or its files are left to vacuum.
+            tracing::warn!("shutdown does not wait for table maintenance any longer");
+            self.upkeep.shutdown().await;
+        }
+    }
+}
+
+fn start_upkeep(
+    runtime: &Handle,
+    tables: &[Arc<Table>],
+    options: &Arc<LakeSinkOptions>,
+    progress: &LakeProgress,
+    stopping: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut upkeep = JoinSet::new();
+    let turn = Arc::new(Semaphore::new(1));
+    for table in tables {
+        let maintenance = Maintenance {
+            table: Arc::clone(table),
+            options: Arc::clone(options),
+            turn: Arc::clone(&turn),
+            stopping: stopping.clone(),
+        };
+        upkeep.spawn_on(maintenance.run(), runtime);
+    }
+    upkeep.spawn_on(measure(progress.clone(), stopping.clone()), runtime);
+    upkeep
+}
+
+impl LakeProgress {
+    /// How far each partition of each stream is. A stream whose end the journal cannot tell keeps the end 0.
+    pub async fn read(&self) -> Vec<StreamProgress> {
+        let mut all = Vec::with_capacity(self.streams.len());
+        for shared in self.streams.iter() {
+            let mut progress = shared.get();
+            let end = end_of(self.journal.as_ref(), &progress.stream, progress.partition).await;
+            progress.end = end.unwrap_or(progress.read);
+            all.push(progress);
+        }
+        all
+    }
+}
+
+/// Feeds the metrics until the sink ends.
+async fn measure(progress: LakeProgress, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = interval(MEASURE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => return,
+            _ = ticks.tick() => {}
+        }
+        for one in progress.read().await {
+            let labels = [
+                ("stream", one.stream.as_str().to_owned()),
+                ("partition", one.partition.to_string()),
+            ];
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "gauges are doubles; 2^53 records are exact"
+            )]
+            {
+                metrics::gauge!("tidemill_sink_lag_records", &labels).set(one.lag_records() as f64);
+                metrics::gauge!("tidemill_sink_open_rows", &labels).set(one.rows_open as f64);
+                metrics::gauge!("tidemill_sink_committed_offset", &labels).set(one.committed.0 as f64);
+            }
+            metrics::gauge!("tidemill_sink_stopped", "stream" => one.stream.as_str().to_owned())
+                .set(if one.stopped.is_some() { 1.0 } else { 0.0 });
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How far a destination is with each stream.
+
+use std::sync::{Mutex, PoisonError};
+
+use event::{Offset, Partition, StreamName};
+
+/// How far a destination is with one partition of one stream.
+#[derive(Clone, Debug)]
+pub struct StreamProgress {
+    /// The stream.
+    pub stream: StreamName,
+    /// The partition.
+    pub partition: Partition,
+    /// The journal's end when this was asked for.
+    pub end: Offset,
+    /// Everything below was read and written, if perhaps not committed.
+    pub read: Offset,
+    /// Everything below is committed.
+    pub committed: Offset,
+    /// Rows that were read and wait for the next commit.
+    pub rows_open: u64,
+    /// Why this stream's sink stopped; it does not go on before a restart.
+    pub stopped: Option<String>,
+}
+
+impl StreamProgress {
+    /// Records that were not read yet.
+    #[must_use]
+    pub fn lag_records(&self) -> u64 {
+        self.end.0.saturating_sub(self.read.0)
+    }
+}
+
+/// What a consumer tells about itself, behind a lock that is held for a copy only.
+#[derive(Debug)]
+pub(crate) struct Shared(Mutex<StreamProgress>);
+
+impl Shared {
+    pub(crate) fn new(stream: StreamName, partition: Partition) -> Self {
+        Self(Mutex::new(StreamProgress {
+            stream,
+            partition,
+            end: Offset(0),
+            read: Offset(0),
+            committed: Offset(0),
+            rows_open: 0,
+            stopped: None,
+        }))
+    }
+
+    pub(crate) fn get(&self) -> StreamProgress {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut StreamProgress)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
