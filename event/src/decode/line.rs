@@ -1,0 +1,347 @@
+//! One event's text → one row, or the reason why not.
+
+use super::columns::{Columns, Values};
+use super::plan::{Kind, Member, Node, Plan};
+use super::scan::{DUPLICATE_KEY, Keys, Scanner, SyntaxError, Text, unescape};
+use super::value::{ValueError, keep_text, read};
+use crate::limits::{BATCH_BYTES_TARGET, LINE_BYTES_MAX, RECORD_ROWS_MAX};
+use crate::{RejectCode, StreamDeclaration, UnknownFields};
+use arrow_array::RecordBatch;
+
+/// Why a line was not accepted.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: RejectCode,
+    pub(super) field: Option<String>,
+    pub(super) message: String,
+    /// Whether the text is no JSON at all, which makes a whole JSON document none.
+    pub(super) not_json: bool,
+}
+
+/// Decodes the events of one body.
+#[derive(Debug)]
+pub(super) struct LineDecoder {
+    plan: Plan,
+    row: Row,
+}
+
+/// What the line that is being read has so far.
+#[derive(Debug)]
+struct Row {
+    columns: Columns,
+    keys: Keys,
+    /// The first field at fault; the rest of the line is still read, since it may be no JSON at all.
+    failure: Option<Failure>,
+    unknown: UnknownFields,
+    extra: Option<usize>,
+    /// Whether `_extra` has begun.
+    extra_open: bool,
+    fields_ignored: u64,
+    ignored_here: u64,
+}
+
+impl LineDecoder {
+    pub(super) fn new(stream: &StreamDeclaration) -> Self {
+        let plan = Plan::new(stream);
+        let row = Row {
+            columns: Columns::new(crate::schema::wire(stream)),
+            keys: Keys::default(),
+            failure: None,
+            unknown: plan.unknown,
+            extra: plan.extra,
+            extra_open: false,
+            fields_ignored: 0,
+            ignored_here: 0,
+        };
+        Self { plan, row }
+    }
+
+    pub(super) fn fields_ignored(&self) -> u64 {
+        self.row.fields_ignored
+    }
+
+    pub(super) fn batch_is_full(&self) -> bool {
+        self.row.columns.rows() >= RECORD_ROWS_MAX || self.row.columns.bytes() >= BATCH_BYTES_TARGET
+    }
+
+    pub(super) fn take_batch(&mut self) -> Option<RecordBatch> {
+        self.row.columns.take_batch()
+    }
+
+    /// Reads one event; `utf8` says that its bytes are known to be UTF-8.
+    pub(super) fn decode(&mut self, line: &[u8], utf8: bool) -> Result<(), Failure> {
+        let read = self.read(line, utf8);
+        if read.is_err() {
+            self.row.columns.take_back();
+            self.row.keys.clear();
+        }
+        read
+    }
+
+    fn read(&mut self, line: &[u8], utf8: bool) -> Result<(), Failure> {
+        if line.len() > LINE_BYTES_MAX {
+            return Err(Failure::line_too_large());
+        }
+        if !utf8 && let Err(error) = std::str::from_utf8(line) {
+            let message = format!("the line is not UTF-8 at byte {}", error.valid_up_to());
+            return Err(Failure {
+                code: RejectCode::InvalidUtf8,
+                field: None,
+                message,
+                not_json: true,
+            });
+        }
+        let row = &mut self.row;
+        (row.failure, row.extra_open, row.ignored_here) = (None, false, 0);
+        let mut scanner = Scanner::new(line);
+        if scanner.peek().map_err(Failure::syntax)? != b'{' {
+            scanner
+                .value(0, &mut row.keys)
+                .and_then(|()| scanner.end())
+                .map_err(Failure::syntax)?;
+            return Err(Failure::no_object(line));
+        }
+        let object = row.object(&mut scanner, &mut self.plan.top, 0, &self.plan.names, None);
+        object.and_then(|()| scanner.end()).map_err(Failure::syntax)?;
+        if let Some(failure) = row.failure.take() {
+            return Err(failure);
+        }
+        row.end_extra();
+        row.columns
+            .end_row()
+            .map_err(|column| Failure::missing(&self.plan.names[column]))?;
+        row.fields_ignored += row.ignored_here;
+        Ok(())
+    }
+}
+
+impl Row {
+    /// Reads an object whose keys the plan knows; `parent` is the path to it, for messages.
+    fn object(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        node: &mut Node,
+        depth: usize,
+        names: &[String],
+        parent: Option<&str>,
+    ) -> Result<(), SyntaxError> {
+        let depth = scanner.enter(depth)?;
+        if scanner.peek()? == b'}' {
+            scanner.at += 1;
+            return Ok(());
+        }
+        let mark = self.keys.mark();
+        let mut seen = [0_u64; SEEN_WORDS];
+        for place in 0.. {
+            let key = scanner.string()?;
+            scanner.expect(b':', "a colon was expected here")?;
+            match find(node, scanner.bytes, key, place) {
+                Some(at) => {
+                    let (word, bit) = (at / 64, 1 << (at % 64));
+                    if seen[word] & bit != 0 {
+                        return scanner.error(DUPLICATE_KEY);
+                    }
+                    seen[word] |= bit;
+                    self.member(scanner, &mut node.keys[at], key, depth, names, parent)?;
+                }
+                None => {
+                    self.keys.push(scanner.bytes, key);
+                    self.undeclared(scanner, key, depth, node.open, parent)?;
+                }
+            }
+            if !scanner.more(b'}', "a comma or `}` was expected here")? {
+                break;
+            }
+        }
+        if self.keys.close(scanner.bytes, mark) {
+            Ok(())
+        } else {
+            scanner.error(DUPLICATE_KEY)
+        }
+    }
+
+    /// Reads the value of a declared key into the columns that come from it.
+    fn member(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        member: &mut Member,
+        key: Text,
+        depth: usize,
+        names: &[String],
+        parent: Option<&str>,
+    ) -> Result<(), SyntaxError> {
+        let first = scanner.peek()?;
+        let from = scanner.at;
+        if first == b'n' {
+            return scanner.literal("null");
+        }
+        if let Some(inside) = &mut member.inside {
+            if first == b'{' {
+                let path = dotted(parent, &scanner.bytes[key.from..key.to]);
+                self.object(scanner, inside, depth, names, Some(&path))?;
+                if parent.is_none() && member.leaves.is_empty() && self.extra.is_some() {
+                    // Nothing that the sender wrote is lost under `keep`: the whole object goes along.
+                    self.keep(scanner.bytes, key, from..scanner.at);
+                }
+            } else {
+                scanner.value(depth, &mut self.keys)?;
+                self.no_object_inside(inside, names, &scanner.bytes[from..scanner.at]);
+            }
+        }
+        for leaf in &member.leaves {
+            if matches!(leaf.kind, Kind::Json) {
+                scanner.at = from;
+                scanner.value(depth, &mut self.keys)?;
+                keep_text(&scanner.bytes[from..scanner.at], self.columns.column(leaf.column));
+                continue;
+            }
+            scanner.at = from;
+            match read(&leaf.kind, scanner, self.columns.column(leaf.column)) {
+                Ok(()) => {}
+                Err(ValueError::Syntax(error)) => return Err(error),
+                Err(ValueError::Field { code, expected }) => {
+                    scanner.at = from;
+                    scanner.value(depth, &mut self.keys)?;
+                    let found = shown(&scanner.bytes[from..scanner.at]);
+                    let message = format!("expected {expected}, got {found}");
+                    self.fail(code, &names[leaf.column], message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fields come from inside of a value that is no object: their types do not match.
+    fn no_object_inside(&mut self, node: &Node, names: &[String], value: &[u8]) {
+        for member in &node.keys {
+            if let Some(leaf) = member.leaves.first() {
+                let message = format!("expected an object around it, got {}", shown(value));
+                self.fail(RejectCode::TypeMismatch, &names[leaf.column], message);
+            }
+            if let Some(inside) = &member.inside {
+                self.no_object_inside(inside, names, value);
+            }
+        }
+    }
+
+    fn undeclared(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        key: Text,
+        depth: usize,
+        open: bool,
+        parent: Option<&str>,
+    ) -> Result<(), SyntaxError> {
+        scanner.peek()?;
+        let from = scanner.at;
+        scanner.value(depth, &mut self.keys)?;
+        if open {
+            return Ok(());
+        }
+        match self.unknown {
+            UnknownFields::Reject => {
+                let name = dotted(parent, &scanner.bytes[key.from..key.to]);
+                self.fail(
+                    RejectCode::UnknownField,
+                    &name,
+                    "the stream does not declare this field".to_owned(),
+                );
+            }
+            UnknownFields::Ignore => self.ignored_here += 1,
+            // What is inside of a parent is kept with the parent.
+            UnknownFields::Keep if parent.is_some() => {}
+            UnknownFields::Keep => self.keep(scanner.bytes, key, from..scanner.at),
+        }
+        Ok(())
+    }
+
+    /// Adds a key and its value, as they were written, to `_extra`.
+    fn keep(&mut self, line: &[u8], key: Text, value: std::ops::Range<usize>) {
+        let Some(extra) = self.extra else { return };
+        let Values::Text { bytes, .. } = &mut self.columns.column(extra).values else {
+            return;
+        };
+        bytes.push(if self.extra_open { b',' } else { b'{' });
+        self.extra_open = true;
+        bytes.extend_from_slice(&line[key.from - 1..=key.to]);
+        bytes.push(b':');
+        bytes.extend_from_slice(&line[value]);
+    }
+
+    fn end_extra(&mut self) {
+        if let (true, Some(extra)) = (self.extra_open, self.extra) {
+            keep_text(b"}", self.columns.column(extra));
+        }
+    }
+
+    fn fail(&mut self, code: RejectCode, field: &str, message: String) {
+        self.failure.get_or_insert_with(|| Failure {
+            code,
+            field: Some(field.to_owned()),
+            message,
+            not_json: false,
+        });
+    }
+}
+
+/// Words of the bit set of keys that an object had already: one bit for each declared field and path element.
+const SEEN_WORDS: usize = crate::limits::FIELDS_MAX.div_ceil(64);
+
+#[inline]
+fn find(node: &mut Node, line: &[u8], key: Text, place: usize) -> Option<usize> {
+    let raw = &line[key.from..key.to];
+    if !key.escaped {
+        return node.find(raw, place);
+    }
+    let mut name = Vec::new();
+    unescape(raw, &mut name);
+    node.find(&name, place)
+}
+
+fn dotted(parent: Option<&str>, key: &[u8]) -> String {
+    let key = String::from_utf8_lossy(&key[..key.len().min(200)]);
+    parent.map_or_else(|| key.to_string(), |parent| format!("{parent}.{key}"))
+}
+
+/// A value for a message: its beginning, on one line.
+fn shown(value: &[u8]) -> String {
+    const SHOWN_CHARS: usize = 64;
+    let text = String::from_utf8_lossy(&value[..value.len().min(4 * SHOWN_CHARS)]);
+    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < value.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+impl Failure {
+    fn syntax(error: SyntaxError) -> Self {
+        let message = format!("{} (byte {})", error.message, error.at);
+        Self {
+            code: RejectCode::InvalidJson,
+            field: None,
+            message,
+            not_json: true,
+        }
+    }
+
+    fn no_object(line: &[u8]) -> Self {
+        let message = format!("expected an object, got {}", shown(line));
+        Self {
+            code: RejectCode::InvalidJson,
+            field: None,
+            message,
+            not_json: false,
+        }
+    }
+
+    fn missing(field: &str) -> Self {
+        let message = "the field is required".to_owned();
+        Self {
+            code: RejectCode::MissingField,
+            field: Some(field.to_owned()),
+            message,
+            not_json: false,
+        }
+    }
+}
