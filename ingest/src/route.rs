@@ -1,0 +1,95 @@
+//! Which stream a path accepts: `/v1/streams/{stream}/events` and the streams' own routes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event::{Catalog, StreamDeclaration};
+use percent_encoding::percent_decode_str;
+
+/// What a path means to ingest.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Events of this stream may be posted here.
+    Stream(Arc<StreamDeclaration>),
+    /// The path is that of a built-in stream, to which nobody can post.
+    BuiltIn(Arc<StreamDeclaration>),
+    /// The path has the form of an ingest route, but there is no stream of that name.
+    Unknown(String),
+}
+
+/// Every path that accepts events. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Routes {
+    catalog: Catalog,
+    own: Arc<HashMap<String, Arc<StreamDeclaration>>>,
+}
+
+impl Routes {
+    /// The routes of a catalog.
+    pub(crate) fn new(catalog: Catalog) -> Self {
+        let mut own = HashMap::new();
+        for stream in catalog.iter() {
+            for path in &stream.routes {
+                // Two streams with one route are refused when declarations are read; here the first wins.
+                own.entry(path.clone()).or_insert_with(|| Arc::clone(stream));
+            }
+        }
+        Self {
+            catalog,
+            own: Arc::new(own),
+        }
+    }
+
+    /// What `path` means, or `None` when ingest has nothing to do with it.
+    pub(crate) fn find(&self, path: &str) -> Option<Route> {
+        if let Some(stream) = self.own.get(path) {
+            return Some(Route::Stream(Arc::clone(stream)));
+        }
+        let name = path.strip_prefix("/v1/streams/")?.strip_suffix("/events")?;
+        if name.contains('/') {
+            return None;
+        }
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        Some(match self.catalog.get(&name) {
+            Some(stream) if stream.name.is_built_in() => Route::BuiltIn(Arc::clone(stream)),
+            Some(stream) => Route::Stream(Arc::clone(stream)),
+            None => Route::Unknown(name.chars().take(100).collect()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_its_stream_or_nowhere() {
+        let declaration = StreamDeclaration {
+            name: event::StreamName::parse("running").expect("allowed"),
+            routes: vec!["/stats/running".to_owned()],
+            ..StreamDeclaration::rejects()
+        };
+        let routes = Routes::new(Catalog::new([declaration]));
+        let is_stream = |path| matches!(routes.find(path), Some(Route::Stream(_)));
+        assert!(is_stream("/v1/streams/running/events"));
+        assert!(is_stream("/v1/streams/r%75nning/events"));
+        assert!(is_stream("/stats/running"));
+        assert!(matches!(
+            routes.find("/v1/streams/_rejects/events"),
+            Some(Route::BuiltIn(_))
+        ));
+        assert!(matches!(
+            routes.find("/v1/streams/nobody/events"),
+            Some(Route::Unknown(_))
+        ));
+        for elsewhere in [
+            "/",
+            "/v1/streams/running",
+            "/v1/streams/a/b/events",
+            "/stats/running/",
+            "/v1/streams/running/events/5",
+        ] {
+            assert!(routes.find(elsewhere).is_none(), "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The service: one POST of events from head to durable answer.
+//!
+//! # Order
+//! Head checks, then admission, then the body, so that a refusal never polls the body and `Expect:
+//! 100-continue` keeps clients from sending what will be refused. Accepted rows and the rows of `_rejects` are
+//! appended as one group; the answer is made when all of it is durable (I-1).
+//!
+//! # An empty body
+//! A request without an event is answered 400: 200 promises that at least one is stored and 422 that some were
+//! refused, and nearly always something went wrong at the sender.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use event::decode::{Decoded, Decoder};
+use event::limits::{BODY_BYTES_MAX, BODY_COMPRESSED_BYTES_MAX};
+use event::{Batch, Catalog, Position, Span, StreamDeclaration};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use journal::{AppendError, Batcher, Durability, Fault};
+
+use crate::admission::Admission;
+use crate::answer::Outcome;
+use crate::body::{self, BoxError};
+use crate::media::Encoding;
+use crate::request::{self, Head};
+use crate::route::{Route, Routes};
+use crate::{Problem, TraceContext, rejects};
+
+/// What a body of unknown length reserves before its first byte is read; it grows from there.
+const RESERVATION_BYTES_MIN: usize = 64 << 10;
+
+/// Settings of [`Ingest`].
+#[derive(Clone, Debug)]
+pub struct IngestOptions {
+    /// What an acknowledgement of the journal means ([`journal::Journal::durability`]).
+    pub durability: Durability,
+    /// Most bytes of bodies in flight; raised to `body_bytes_max`, so that the largest request always passes.
+    pub in_flight_bytes_max: usize,
+    /// Most bytes of an inflated body.
+    pub body_bytes_max: usize,
+    /// Most bytes of a compressed body.
+    pub body_compressed_bytes_max: usize,
+    /// `Retry-After` of a 429, in seconds.
+    pub overload_retry_after: u64,
+    /// `Retry-After` of a 503, in seconds.
+    pub outage_retry_after: u64,
+    /// `Allow` of `/v1/streams/{stream}/events` when something else than POST gets here.
+    pub events_allow: &'static str,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            in_flight_bytes_max: 4 * BODY_BYTES_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            body_compressed_bytes_max: BODY_COMPRESSED_BYTES_MAX,
+            overload_retry_after: 1,
+            outage_retry_after: 5,
+            events_allow: "GET, HEAD, POST",
+        }
+    }
+}
+
+/// Answers requests that bring events. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    routes: Routes,
+    batcher: Batcher,
+    admission: Admission,
+    options: IngestOptions,
+    closed: AtomicBool,
+}
+
+/// One request as its answer and its metrics need it.
+struct Exchange {
+    trace: TraceContext,
+    received_at: i64,
+    stream: Option<Arc<StreamDeclaration>>,
+}
+
+impl Ingest {
+    /// Ingest into `batcher` for the streams of `catalog`.
+    #[must_use]
+    pub fn new(catalog: Catalog, batcher: Batcher, mut options: IngestOptions) -> Self {
+        options.in_flight_bytes_max = options.in_flight_bytes_max.max(options.body_bytes_max);
+        Self {
+            shared: Arc::new(Shared {
+                routes: Routes::new(catalog),
+                batcher,
+                admission: Admission::new(options.in_flight_bytes_max),
+                options,
+                closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// What a path means to ingest; `None` when it has nothing to do with it.
+    #[must_use]
+    pub fn route(&self, path: &str) -> Option<Route> {
+        self.shared.routes.find(path)
+    }
+
+    /// Refuses every request from now on with 503; those in flight finish (I-7).
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// Bytes of bodies in flight that are reserved now.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.shared.admission.used()
+    }
+
+    /// Answers one request. Never fails: what goes wrong is a problem document.
+    ///
+    /// # Cancellation
+    /// Before the body has ended nothing is stored. Afterwards the events may become durable all the same.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin + Send,
+        B::Error: Into<BoxError>,
+    {
+        let started = Instant::now();
+        let mut exchange = Exchange {
+            trace: TraceContext::from_headers(request.headers()),
+            received_at: microseconds_now(),
+            stream: None,
+        };
+        let version = request.version();
+        let response = match self.shared.answer(request, &mut exchange).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(&exchange.trace, version),
+        };
+        count_request(&exchange, response.status(), started);
+        response
+    }
+}
+
+impl Shared {
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Full<Bytes>>, Problem>
+    where
+        B: Body<Data = Bytes> + Unpin + Send,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let head = self.check_head(&parts, body.is_end_stream(), exchange);
+        // None of these has polled the body, so the connection cannot go on unless it is empty.
+        let (stream, head) = head.map_err(|problem| {
+            if body.is_end_stream() {
+                problem
+            } else {
+                problem.close()
+            }
+        })?;
+        let mut reservation = self
+            .admission
+            .reserve(self.reservation_bytes(&head))
+            .ok_or_else(|| body::overload(&self.options).close())?;
+        let decoder = Decoder::new(Arc::clone(&stream), head.format);
+        let decoded = body::receive(body, decoder, &head, &mut reservation, &self.options)
+            .await
+            .map_err(|error| error.problem(&self.options))?;
+        count_body(&stream, &decoded);
+        self.store(&stream, &head, decoded, exchange).await
+    }
+
+    fn check_head(
+        &self,
+        parts: &http::request::Parts,
+        body_is_empty: bool,
+        exchange: &mut Exchange,
+    ) -> Result<(Arc<StreamDeclaration>, Head), Problem> {
+        if self.closed.load(Ordering::Acquire) {
+            let detail = "the server is shutting down";
+            return Err(
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting-down", detail)
+                    .retry_after(self.options.outage_retry_after)
+                    .close(),
+            );
+        }
+        let path = parts.uri.path();
+        let stream = match self.routes.find(path) {
+            Some(Route::Stream(stream)) => stream,
+            Some(Route::BuiltIn(_)) => {
+                return Err(request::method_not_allowed(&parts.method, "GET, HEAD"));
+            }
+            Some(Route::Unknown(name)) => {
+                let detail = format!("there is no stream `{name}`");
+                return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-stream", detail));
+            }
+            None => {
+                let path: String = path.chars().take(200).collect();
+                let detail = format!("no stream is posted to at `{path}`");
+                return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
+            }
+        };
+        exchange.stream = Some(Arc::clone(&stream));
+        let own_route = stream.routes.iter().any(|route| route == path);
+        if parts.method != Method::POST {
+            let allow = if own_route {
+                "POST"
+            } else {
+                self.options.events_allow
+            };
+            return Err(request::method_not_allowed(&parts.method, allow));
+        }
+        let head = Head::check(parts, body_is_empty, &self.options)?;
+        Ok((stream, head))
+    }
+
+    /// The length that is claimed when the body is sent as it is; else a little, and more as it arrives.
+    fn reservation_bytes(&self, head: &Head) -> usize {
+        let claimed = head.content_length.and_then(|bytes| usize::try_from(bytes).ok());
+        match (head.encoding, claimed) {
+            (Encoding::Identity, Some(bytes)) => bytes,
+            _ => claimed
+                .unwrap_or(RESERVATION_BYTES_MIN)
+                .min(self.options.body_bytes_max),
+        }
+    }
+
+    async fn store(
+        &self,
+        stream: &Arc<StreamDeclaration>,
+        head: &Head,
+        decoded: Decoded,
+        exchange: &Exchange,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let bad = decoded.rejects.total();
+        let submitted = decoded.accepted + bad;
+        if submitted == 0 {
+            let detail = "the body holds no event";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "no-events", detail));
+        }
+        let refused = head.all_or_nothing && bad > 0;
+        let span = Span {
+            rows: 0,
+            trace_id: exchange.trace.trace_id,
+            received_at: exchange.received_at,
+            idempotency_key: head.idempotency_key.clone(),
+            producer: None,
+        };
+        let rows = if refused { Vec::new() } else { decoded.batches };
+        let accepted_batches = rows.len();
+        let mut group: Vec<_> = rows.into_iter().map(|rows| batch(stream, rows, &span)).collect();
+        if bad > 0 {
+            let rejects = rejects::batch(&stream.name, &decoded.rejects.described, &span);
+            group.push(rejects.map_err(|error| {
+                self.append_problem(&AppendError::Encode {
+                    message: error.to_string(),
+                })
+            })?);
+        }
+        let positions = self
+            .batcher
+            .append(group)
+            .await
+            .map_err(|error| self.append_problem(&error))?;
+        let accepted = if refused { 0 } else { decoded.accepted };
+        count_events(stream, accepted, &decoded.rejects);
+        let outcome = Outcome {
+            accepted,
+            rejected: submitted - accepted,
+            durability: self.options.durability,
+            positions: stream_positions(positions, accepted_batches, bad > 0),
+            rejects: &decoded.rejects.described,
+            bad,
+        };
+        Ok(outcome.into_response(&exchange.trace))
+    }
+
+    fn append_problem(&self, error: &AppendError) -> Problem {
+        let detail = error.to_string();
+        match error.fault() {
+            Fault::Input => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", detail),
+            Fault::Overload => Problem::new(StatusCode::TOO_MANY_REQUESTS, "overload", detail)
+                .retry_after(self.options.overload_retry_after),
+            Fault::Outage => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal-unavailable", detail)
+                .retry_after(self.options.outage_retry_after),
+            Fault::Fatal => {
+                tracing::error!(%error, "journal no longer takes events");
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal-stopped", detail)
+                    .retry_after(self.options.outage_retry_after)
+            }
+        }
+    }
+}
+
+fn batch(stream: &StreamDeclaration, rows: arrow_array::RecordBatch, span: &Span) -> Batch {
+    let span = Span {
+        // A record has at most `RECORD_ROWS_MAX` rows.
+        rows: rows.num_rows() as u32,
+        ..span.clone()
+    };
+    Batch {
+        stream: stream.name.clone(),
+        version: stream.version,
+        spans: vec![span],
+        rows,
+    }
+}
+
+/// The stream's own positions, the highest of each partition.
+fn stream_positions(positions: Vec<Position>, accepted_batches: usize, with_rejects: bool) -> Vec<Position> {
+    if accepted_batches == 0 {
+        return Vec::new();
+    }
+    // `_rejects` comes last in the group, so its position comes last in the result.
+    let own = positions.len() - usize::from(with_rejects && !positions.is_empty());
+    let mut highest = BTreeMap::new();
+    for position in &positions[..own] {
+        let offset = highest.entry(position.partition).or_insert(position.offset);
+        *offset = (*offset).max(position.offset);
+    }
+    highest
+        .into_iter()
+        .map(|(partition, offset)| Position::new(partition, offset))
+        .collect()
+}
+
+fn microseconds_now() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_1970.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Streams that do not exist never become labels.
+fn count_request(exchange: &Exchange, status: StatusCode, started: Instant) {
+    let stream = exchange
+        .stream
+        .as_ref()
+        .map_or("", |stream| stream.name.as_str())
+        .to_owned();
+    let elapsed = started.elapsed().as_secs_f64();
+    metrics::histogram!("tidemill_ingest_request_seconds", "stream" => stream.clone()).record(elapsed);
+    let status = status.as_str().to_owned();
+    metrics::counter!("tidemill_ingest_requests_total", "stream" => stream, "status" => status).increment(1);
+}
+
+fn count_body(stream: &StreamDeclaration, decoded: &Decoded) {
+    let name = stream.name.as_str().to_owned();
+    metrics::counter!("tidemill_ingest_body_bytes_total", "stream" => name.clone())
+        .increment(decoded.bytes_received);
+    metrics::counter!("tidemill_ingest_body_bytes_copied_total", "stream" => name.clone())
+        .increment(decoded.bytes_copied);
+    if decoded.fields_ignored > 0 {
+        metrics::counter!("tidemill_ingest_fields_ignored_total", "stream" => name)
+            .increment(decoded.fields_ignored);
+    }
+}
+
+fn count_events(stream: &StreamDeclaration, accepted: u64, rejects: &event::Rejects) {
+    let name = || stream.name.as_str().to_owned();
+    if accepted > 0 {
+        metrics::counter!("tidemill_ingest_events_total", "stream" => name()).increment(accepted);
+    }
+    for (code, count) in event::RejectCode::ALL.iter().zip(rejects.counts) {
+        if count > 0 {
+            metrics::counter!("tidemill_ingest_rejects_total", "stream" => name(), "code" => code.as_str())
+                .increment(count);
+        }
+    }
+}
