@@ -24,6 +24,10 @@ use crate::{IngestOptions, Problem};
 /// Most bytes that are decoded before other tasks of the thread get their turn.
 const SLICE_BYTES: usize = 256 << 10;
 
+/// Bytes of columns for each byte of the largest body. Columns are mostly smaller than their lines; but `{}` is
+/// a whole event where every field is optional, and 64 MiB of those would be gigabytes of nulls.
+const COLUMNS_PER_BODY_MAX: usize = 4;
+
 /// Any error of a body's transport.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -66,6 +70,8 @@ where
         reservation,
         inflated: 0,
         limit: options.body_bytes_max,
+        batches_seen: 0,
+        column_bytes: 0,
     };
     let mut inflater = Inflater::new(head.encoding).map_err(ReceiveError::Memory)?;
     let limit = request::body_limit(head.encoding, options);
@@ -106,6 +112,8 @@ struct Receiver<'a> {
     reservation: &'a mut Reservation,
     inflated: usize,
     limit: usize,
+    batches_seen: usize,
+    column_bytes: usize,
 }
 
 impl Receiver<'_> {
@@ -124,13 +132,35 @@ impl Receiver<'_> {
         while bytes.len() > SLICE_BYTES {
             let newline = bytes[..SLICE_BYTES].iter().rposition(|byte| *byte == b'\n');
             let slice = bytes.split_to(newline.map_or(SLICE_BYTES, |at| at + 1));
-            self.decoder.push(slice)?;
+            self.decode(slice)?;
             tokio::task::yield_now().await;
         }
-        if !bytes.is_empty() {
-            self.decoder.push(bytes)?;
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            self.decode(bytes)
         }
-        Ok(())
+    }
+
+    fn decode(&mut self, slice: Bytes) -> Result<(), ReceiveError> {
+        self.decoder.push(slice)?;
+        let closed = self.decoder.closed_batches();
+        for batch in &closed[self.batches_seen..] {
+            self.column_bytes += batch.get_array_memory_size();
+        }
+        self.batches_seen = closed.len();
+        let limit_bytes = self.limit.saturating_mul(COLUMNS_PER_BODY_MAX);
+        if self.column_bytes > limit_bytes {
+            return Err(ReceiveError::TooLarge {
+                limit_bytes,
+                what: "columns",
+            });
+        }
+        if self.reservation.grow_to(self.column_bytes) {
+            Ok(())
+        } else {
+            Err(ReceiveError::Overload)
+        }
     }
 }
 

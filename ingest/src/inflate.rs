@@ -106,7 +106,11 @@ impl Inflater {
             Stream::Gzip(gzip) => step_gzip(gzip, input).map_err(|error| malformed(error.to_string())),
             Stream::Deflate { inflate, ended } => step_with(input, |input, output| {
                 if *ended {
-                    return Err(trailing());
+                    return if input.is_empty() {
+                        Ok((0, 0))
+                    } else {
+                        Err(trailing())
+                    };
                 }
                 let zlib = input.first().is_some_and(|byte| byte & 0x0f == 8);
                 let inflate = inflate.get_or_insert_with(|| Decompress::new(zlib));
@@ -121,6 +125,10 @@ impl Inflater {
                 ))
             }),
             Stream::Zstd { decoder, complete } => step_with(input, |input, output| {
+                if *complete && input.is_empty() {
+                    // Asking here would begin a frame that may never come.
+                    return Ok((0, 0));
+                }
                 let status = decoder
                     .run_on_buffers(input, output)
                     .map_err(|error| malformed(error.to_string()))?;
@@ -129,7 +137,11 @@ impl Inflater {
             }),
             Stream::Brotli { state, ended } => step_with(input, |input, output| {
                 if *ended {
-                    return Err(trailing());
+                    return if input.is_empty() {
+                        Ok((0, 0))
+                    } else {
+                        Err(trailing())
+                    };
                 }
                 let (read, written, result) = step_brotli(state, input, output);
                 match result {
@@ -174,12 +186,9 @@ fn step_with(
         let (read, written) = run(input, &mut output[filled..])?;
         input.advance(read);
         filled += written;
-        let stalled = read == 0 && written == 0;
-        // A full piece may have left more output inside; a stalled one needs input that is not here.
-        if filled == output.len() || stalled || input.is_empty() && written == 0 {
-            break;
-        }
-        if input.is_empty() && filled < output.len() {
+        // A full piece may have left more output inside, which the next step gets; one without progress needs
+        // input that is not here.
+        if filled == output.len() || (read == 0 && written == 0) {
             break;
         }
     }

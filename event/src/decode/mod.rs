@@ -130,6 +130,13 @@ impl Decoder {
         }
     }
 
+    /// The batches that are closed already, so that a caller can bound the memory of columns while a body
+    /// still comes: rows of many absent fields are larger than their lines.
+    #[must_use]
+    pub fn closed_batches(&self) -> &[RecordBatch] {
+        &self.decoded.batches
+    }
+
     /// Ends the body: reads what is left of it and closes the last batch.
     ///
     /// # Errors
