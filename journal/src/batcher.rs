@@ -1,30 +1,177 @@
 //! The batcher: merges the rows of small concurrent requests into one record.
+//!
+//! One task takes whatever waits, merges the rows of each stream, and appends all of it as one group; while that
+//! is being written, the next requests gather. So nobody waits idly, a lone request pays one fsync, and a
+//! thousand concurrent ones pay one together. Large requests go straight through, since merging gains them
+//! nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow_select::concat::concat_batches;
+use event::limits::{BATCH_BYTES_TARGET, RECORD_ROWS_MAX};
 use event::{Batch, Position};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::{AppendError, Journal};
 
-/// Gathers small batches of a stream for as long as the previous write takes; large ones go straight through.
+/// Requests of at least so many bytes of columns go straight through: a write of 64 KiB costs less than a tenth
+/// of an fsync, and above it merging would only copy.
+const LARGE_REQUEST_BYTES: usize = 64 << 10;
+/// Most small requests that wait; each holds at most [`LARGE_REQUEST_BYTES`].
+const WAITING_MAX: usize = 4_096;
+/// Most requests that are merged into one group.
+const GROUP_REQUESTS_MAX: usize = 2_048;
+
+/// Gathers small batches for as long as the previous write takes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Batcher {
     journal: Arc<dyn Journal>,
+    waiting: mpsc::Sender<Request>,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    batches: Vec<Batch>,
+    done: oneshot::Sender<Result<Vec<Position>, AppendError>>,
 }
 
 impl Batcher {
-    /// A batcher in front of `journal`.
+    /// A batcher in front of `journal`. Its task ends when the last clone is dropped.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use]
     pub fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal }
+        let (waiting, requests) = mpsc::channel(WAITING_MAX);
+        let task = tokio::runtime::Handle::current().spawn(run(Arc::clone(&journal), requests));
+        Self {
+            journal,
+            waiting,
+            task: Arc::new(Mutex::new(Some(task))),
+        }
     }
 
-    /// Appends the batches of one request, all of which become durable before this returns (I-1), and gives
-    /// the positions just after the records that hold them: one for each (stream, partition), the highest.
+    /// The journal behind this batcher.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    /// Appends the batches of one request, all of which become durable before this returns (I-1), and gives for
+    /// each of them the position just after the record that holds its last row.
     ///
     /// # Errors
-    /// [`AppendError`], as [`Journal::append`].
+    /// [`AppendError`], as [`Journal::append`]; `QueueFull` when too many requests wait.
+    ///
+    /// # Cancellation
+    /// The request is appended all the same, or not; no other request is touched.
     pub async fn append(&self, request: Vec<Batch>) -> Result<Vec<Position>, AppendError> {
-        self.journal.append(request).await
+        let bytes: usize = request.iter().map(Batch::bytes).sum();
+        if bytes >= LARGE_REQUEST_BYTES {
+            return self.journal.append(request).await;
+        }
+        let (done, answer) = oneshot::channel();
+        self.waiting
+            .try_send(Request {
+                batches: request,
+                done,
+            })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => AppendError::QueueFull {
+                    limit_bytes: (WAITING_MAX * LARGE_REQUEST_BYTES) as u64,
+                },
+                mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
+            })?;
+        answer.await.unwrap_or(Err(AppendError::Closed))
     }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        // The last clone takes the task's handle along; the task ends by itself when it has answered everyone.
+        if Arc::strong_count(&self.task) == 1 {
+            drop(self.task.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+async fn run(journal: Arc<dyn Journal>, mut requests: mpsc::Receiver<Request>) {
+    let mut gathered = Vec::new();
+    while requests.recv_many(&mut gathered, GROUP_REQUESTS_MAX).await > 0 {
+        let (group, places) = merge(&gathered);
+        let appended = match group {
+            Ok(group) => journal.append(group).await,
+            Err(error) => Err(error),
+        };
+        for (request, places) in gathered.drain(..).zip(places) {
+            let positions =
+                |positions: &Vec<Position>| places.iter().map(|place| positions[*place]).collect();
+            // Somebody who has gone away does not hear of it.
+            drop(
+                request
+                    .done
+                    .send(appended.as_ref().map(positions).map_err(Clone::clone)),
+            );
+        }
+    }
+}
+
+/// For each request the places of its batches in the merged group.
+type Places = Vec<Vec<usize>>;
+
+/// Merges batches of the same stream and version, in the order of the requests, into as few as records allow.
+fn merge(requests: &[Request]) -> (Result<Vec<Batch>, AppendError>, Places) {
+    let mut groups: Vec<Vec<&Batch>> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    let mut sizes: Vec<(usize, usize)> = Vec::new();
+    let mut place = |batch| -> usize {
+        let batch: &Batch = batch;
+        let same =
+            |at: &&usize| groups[**at][0].stream == batch.stream && groups[**at][0].version == batch.version;
+        let found = open.iter().find(same).copied();
+        let roomy = found.filter(|at| {
+            let (rows, bytes) = sizes[*at];
+            rows + batch.len() <= RECORD_ROWS_MAX && bytes + batch.bytes() <= BATCH_BYTES_TARGET
+        });
+        let at = roomy.unwrap_or_else(|| {
+            open.retain(|at| Some(*at) != found);
+            groups.push(Vec::new());
+            sizes.push((0, 0));
+            open.push(groups.len() - 1);
+            groups.len() - 1
+        });
+        groups[at].push(batch);
+        sizes[at] = (sizes[at].0 + batch.len(), sizes[at].1 + batch.bytes());
+        at
+    };
+    let places = requests
+        .iter()
+        .map(|request| request.batches.iter().map(&mut place).collect())
+        .collect();
+    (groups.iter().map(|group| concat(group)).collect(), places)
+}
+
+fn concat(group: &[&Batch]) -> Result<Batch, AppendError> {
+    let [first, ..] = group else {
+        unreachable!("a group begins with a batch")
+    };
+    if group.len() == 1 {
+        return Ok((*first).clone());
+    }
+    let rows = concat_batches(first.rows.schema_ref(), group.iter().map(|batch| &batch.rows));
+    let rows = rows.map_err(|error| AppendError::Encode {
+        message: error.to_string(),
+    })?;
+    let spans = group
+        .iter()
+        .flat_map(|batch| batch.spans.iter().cloned())
+        .collect();
+    Ok(Batch {
+        stream: first.stream.clone(),
+        version: first.version,
+        spans,
+        rows,
+    })
 }

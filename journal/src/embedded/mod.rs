@@ -1,1 +1,359 @@
-//! Embedded journal: append-only segment files in one directory.
+//! Embedded journal: append-only segment files in one directory, all streams interleaved.
+//!
+//! Used when one machine is enough; the contract is the crate's, the same as over Kafka.
+//!
+//! ```text
+//! append ──► queue (bounded) ──► writer thread: write, one fdatasync for all ──► answers, readers
+//! reader ──► index (which frame is where) ──► pread from the page cache, up to the durable end
+//! ```
+//!
+//! # Invariants
+//! - J-1 an append that returned `Ok` survives power loss
+//! - J-2 offsets of a stream are dense: no gap, no repeat
+//! - J-3 only the last segment may end torn; recovery cuts what was never acknowledged and reports how much, and
+//!   refuses to cut more
+//! - J-4 a group of records that was appended as one is recovered whole or not at all
+//! - J-5 after a failed write or fsync nothing is acknowledged until recovery has run (I-8)
+//!
+//! # Why every opening begins a new segment
+//! What a crashed process left behind the last durable byte is never written over, so it can never be taken for
+//! a record of today; the old segment's end is written into the new one's header instead.
+
+pub mod disk;
+mod frame;
+mod index;
+mod layout;
+mod options;
+mod reader;
+mod recovery;
+mod segment;
+mod shared;
+mod verify;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use event::limits::RECORD_BYTES_MAX;
+use event::{Batch, Offset, Partition, Position, StreamName};
+use futures::future::{BoxFuture, FutureExt, ready};
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use self::disk::{Disk, LocalDisk};
+use self::frame::Place;
+use self::index::{Index, Indexed};
+use self::reader::EmbeddedReader;
+use self::recovery::{find, io_error};
+use self::segment::{Segment, SegmentHeader};
+use self::shared::{Shared, lock};
+use self::writer::{Request, Writer, durable_bytes};
+use crate::{AppendError, Durability, Journal, JournalId, JournalReader, ReadError};
+
+pub use self::frame::FrameHeader;
+pub use self::options::EmbeddedOptions;
+pub use self::recovery::{OpenError, Recovered};
+pub use self::shared::Health;
+pub use self::verify::{Dumped, Verified, dump, verify};
+
+/// The journal in one directory of this machine.
+#[derive(Debug)]
+pub struct EmbeddedJournal {
+    shared: Arc<Shared>,
+    id: Uuid,
+    recovered: Recovered,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Held for as long as this journal may write; the system frees it when the process ends.
+    _lock: Option<File>,
+}
+
+impl EmbeddedJournal {
+    /// Opens a journal for writing, creates it when there is none, and recovers it after a crash.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] while another process writes to it, [`OpenError::Damaged`] when something that was
+    /// acknowledged is not readable.
+    pub fn open(options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
+        std::fs::create_dir_all(&options.directory).map_err(io_error("create", &options.directory))?;
+        let locked = take_lock(&options.directory)?;
+        // The directory itself must be there after a power cut.
+        for directory in options
+            .directory
+            .ancestors()
+            .take(2)
+            .filter(|path| !path.as_os_str().is_empty())
+        {
+            let synced = File::open(directory).and_then(|file| file.sync_all());
+            synced.map_err(io_error("fsync", directory))?;
+        }
+        Self::open_on(Arc::new(LocalDisk), options, Some(locked))
+    }
+
+    /// Opens a journal on some disk; tests use their own.
+    ///
+    /// # Errors
+    /// As [`EmbeddedJournal::open`].
+    #[doc(hidden)]
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: EmbeddedOptions,
+        locked: Option<File>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let directory = &options.directory;
+        let mut found = find(&*disk, directory, true)?;
+        if let Some(unfinished) = &found.unfinished {
+            disk.remove(unfinished).map_err(io_error("remove", unfinished))?;
+        }
+        let id = found.journal.unwrap_or_else(Uuid::new_v4);
+        let previous = found.index.segments.last_key_value();
+        let header = SegmentHeader {
+            number: previous.map_or(1, |(number, _)| number + 1),
+            generation: found.generation + 1,
+            previous_end: previous.map_or(0, |(_, segment)| segment.end),
+            journal: id,
+            starts: found.index.ends.clone(),
+            bytes: 0,
+        };
+        let path = layout::segment(directory, header.number);
+        let segment = Segment::create(&*disk, directory, header, options.segment_bytes);
+        let segment = segment.map_err(io_error("create", &path))?;
+        let place = Place {
+            segment: segment.header.number,
+            byte: segment.header.bytes,
+        };
+        found
+            .index
+            .segments
+            .insert(place.segment, Indexed::empty(segment.clone()));
+        let durable = open_durable(&*disk, directory)?;
+        durable
+            .write_at(&durable_bytes(place), 0)
+            .map_err(io_error("write", &layout::durable(directory)))?;
+        let recovered = Recovered {
+            bytes_cut: found.bytes_cut,
+            generation: segment.header.generation,
+            segments: found.index.segments.len(),
+        };
+        let shared = Arc::new(Shared::new(options, disk, found.index, durable, Health::Writable));
+        let writer = Writer::new(Arc::clone(&shared), segment);
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run());
+        let thread = thread.map_err(io_error("start the writer of", &path))?;
+        Ok(Arc::new(Self {
+            shared,
+            id,
+            recovered,
+            writer: Mutex::new(Some(thread)),
+            _lock: locked,
+        }))
+    }
+
+    /// Opens a journal for reading beside a process that may be writing to it. It shows what was durable when it
+    /// was opened.
+    ///
+    /// # Errors
+    /// [`OpenError`], as for writing; nothing on disk is changed.
+    pub fn open_read_only(options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk);
+        let found = find(&*disk, &options.directory, false)?;
+        let path = layout::durable(&options.directory);
+        let durable = disk.open(&path, false).map_err(io_error("open", &path))?;
+        let recovered = Recovered {
+            bytes_cut: 0,
+            generation: found.generation,
+            segments: found.index.segments.len(),
+        };
+        let shared = Arc::new(Shared::new(options, disk, found.index, durable, Health::ReadOnly));
+        let id = found.journal.unwrap_or_else(Uuid::nil);
+        Ok(Arc::new(Self {
+            shared,
+            id,
+            recovered,
+            writer: Mutex::new(None),
+            _lock: None,
+        }))
+    }
+
+    /// What recovery found when this journal was opened.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// Whether the journal takes records, now and whenever that changes.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health()
+    }
+
+    /// Writes what waits, takes nothing more, and ends the writer thread.
+    pub async fn close(&self) {
+        self.shared.queue.close();
+        let thread = lock(&self.writer).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the journal's writer thread panicked");
+            }
+        }
+    }
+
+    fn enqueue(
+        &self,
+        group: &[Batch],
+    ) -> Result<oneshot::Receiver<Result<Vec<Position>, AppendError>>, AppendError> {
+        if matches!(&*self.shared.health().borrow(), Health::ReadOnly) {
+            return Err(AppendError::ReadOnly);
+        }
+        if let Some(error) = self.shared.poison() {
+            return Err(error);
+        }
+        let records = group.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let (done, answer) = oneshot::channel();
+        self.shared
+            .queue
+            .push(Request { records, done }, self.shared.options.queue_bytes)?;
+        Ok(answer)
+    }
+
+    fn remove_stored(&self, stream: &StreamName, stored: &[Position]) -> Result<(), ReadError> {
+        let mut index = lock(&self.shared.index);
+        let offset = stored.iter().find(|position| position.partition == Partition(0));
+        index.stored(stream, offset.map_or(Offset(0), |position| position.offset));
+        let retain = self.shared.options.retain;
+        while let Some((number, path)) = index.removable(retain) {
+            // The directory is not fsynced: an old segment that comes back after a power cut harms nobody.
+            let io = |source| ReadError::Io {
+                operation: "remove",
+                path: path.clone(),
+                source,
+            };
+            self.shared.disk.remove(&path).map_err(io)?;
+            index.segments.remove(&number);
+            metrics::gauge!("tidemill_journal_segments").set(index.segments.len() as f64);
+            tracing::info!(path = %path.display(), "removed a journal segment that every stream is past");
+        }
+        Ok(())
+    }
+}
+
+fn encode(batch: &Batch) -> Result<(StreamName, Bytes), AppendError> {
+    let payload = event::record::encode(batch).map_err(|error| AppendError::Encode {
+        message: error.to_string(),
+    })?;
+    if payload.len() > RECORD_BYTES_MAX {
+        let (record_bytes, limit_bytes) = (payload.len() as u64, RECORD_BYTES_MAX as u64);
+        return Err(AppendError::TooLarge {
+            record_bytes,
+            limit_bytes,
+        });
+    }
+    Ok((batch.stream.clone(), payload))
+}
+
+/// Takes the writer's lock, which the system frees when the process ends, however it ends.
+fn take_lock(directory: &Path) -> Result<File, OpenError> {
+    let path = layout::lock(directory);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+        if error == rustix::io::Errno::WOULDBLOCK {
+            OpenError::Locked {
+                path: directory.to_owned(),
+            }
+        } else {
+            OpenError::Io {
+                operation: "lock",
+                path: path.clone(),
+                source: error.into(),
+            }
+        }
+    })?;
+    Ok(file)
+}
+
+fn open_durable(disk: &dyn Disk, directory: &Path) -> Result<Arc<dyn disk::DiskFile>, OpenError> {
+    let path = layout::durable(directory);
+    match disk.create(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => disk.open(&path, true),
+        created => created,
+    }
+    .map_err(io_error("open", &path))
+}
+
+impl Index {
+    fn positions(&self, offset: Offset) -> Vec<Position> {
+        vec![Position::new(Partition(0), offset)]
+    }
+}
+
+impl Journal for EmbeddedJournal {
+    fn id(&self) -> JournalId {
+        JournalId(self.id.to_string())
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Fsync
+    }
+
+    fn partitions(&self, _stream: &StreamName) -> u32 {
+        1
+    }
+
+    fn append(&self, group: Vec<Batch>) -> BoxFuture<'_, Result<Vec<Position>, AppendError>> {
+        if group.is_empty() {
+            return ready(Ok(Vec::new())).boxed();
+        }
+        let answer = self.enqueue(&group);
+        async move { answer?.await.unwrap_or(Err(AppendError::Closed)) }.boxed()
+    }
+
+    fn end<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<Vec<Position>, ReadError>> {
+        let index = lock(&self.shared.index);
+        ready(Ok(index.positions(index.end(stream)))).boxed()
+    }
+
+    fn start<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, Result<Vec<Position>, ReadError>> {
+        let index = lock(&self.shared.index);
+        ready(Ok(index.positions(index.start(stream)))).boxed()
+    }
+
+    fn reader<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        from: Position,
+    ) -> BoxFuture<'a, Result<Box<dyn JournalReader>, ReadError>> {
+        let index = lock(&self.shared.index);
+        let (start, end) = (index.start(stream), index.end(stream));
+        let opened = if from.partition != Partition(0) {
+            Err(ReadError::NoPartition {
+                asked: from,
+                partitions: 1,
+            })
+        } else if from.offset < start {
+            Err(ReadError::Gone { asked: from, start })
+        } else if from.offset > end {
+            Err(ReadError::PastEnd { asked: from, end })
+        } else {
+            let reader = EmbeddedReader::new(Arc::clone(&self.shared), stream.clone(), from.offset);
+            Ok(Box::new(reader) as Box<dyn JournalReader>)
+        };
+        ready(opened).boxed()
+    }
+
+    fn retain<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        stored: &'a [Position],
+    ) -> BoxFuture<'a, Result<(), ReadError>> {
+        ready(self.remove_stored(stream, stored)).boxed()
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading one stream forward, up to the durable end.
+//!
+//! Records are read into memory that is aligned as Arrow likes it, so the columns are used where they were
+//! read to. They mostly come from the page cache; reading runs on the blocking pool all the same, because when
+//! they do not, it takes milliseconds.
+
+use std::sync::Arc;
+
+use arrow_buffer::MutableBuffer;
+use bytes::Bytes;
+use event::{Offset, Partition, Position, StreamName};
+use futures::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
+
+use super::disk::DiskFile;
+use super::frame::FrameHeader;
+use super::layout::FRAME_HEADER_BYTES;
+use super::shared::{Shared, lock};
+use crate::{JournalReader, ReadError, Record};
+
+/// Reads one stream of an embedded journal.
+#[derive(Debug)]
+pub(super) struct EmbeddedReader {
+    shared: Arc<Shared>,
+    stream: StreamName,
+    next: Offset,
+    groups: watch::Receiver<u64>,
+}
+
+/// Where a record's frame is.
+struct Located {
+    file: Arc<dyn DiskFile>,
+    path: std::path::PathBuf,
+    byte: u64,
+}
+
+impl EmbeddedReader {
+    pub(super) fn new(shared: Arc<Shared>, stream: StreamName, next: Offset) -> Self {
+        let groups = shared.groups();
+        Self {
+            shared,
+            stream,
+            next,
+            groups,
+        }
+    }
+}
+
+impl JournalReader for EmbeddedReader {
+    fn position(&self) -> Position {
+        Position::new(Partition(0), self.next)
+    }
+
+    fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        async move {
+            loop {
+                self.groups.borrow_and_update();
+                if lock(&self.shared.index).end(&self.stream) > self.next {
+                    break;
+                }
+                self.groups.changed().await.map_err(|_| ReadError::Closed)?;
+            }
+            let (shared, stream, from) = (Arc::clone(&self.shared), self.stream.clone(), self.next);
+            let read = tokio::task::spawn_blocking(move || read(&shared, &stream, from, bytes_max)).await;
+            let records = read.map_err(|_| ReadError::Closed)??;
+            self.next = records.last().map_or(self.next, |record| record.offset.next());
+            Ok(records)
+        }
+        .boxed()
+    }
+}
+
+/// Reads records from an offset on, up to the durable end or about so many bytes, at least one.
+fn read(
+    shared: &Shared,
+    stream: &StreamName,
+    from: Offset,
+    bytes_max: usize,
+) -> Result<Vec<Record>, ReadError> {
+    let (mut records, mut bytes, mut offset) = (Vec::new(), 0, from);
+    while bytes < bytes_max {
+        let Some(located) = locate(shared, stream, offset)? else {
+            break;
+        };
+        let payload = read_payload(&located, stream, offset)?;
+        bytes += payload.len();
+        records.push(Record {
+            partition: Partition(0),
+            offset,
+            payload,
+        });
+        offset = offset.next();
+    }
+    Ok(records)
+}
+
+/// Finds a record's frame; `None` at the durable end.
+fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option<Located>, ReadError> {
+    let mut index = lock(&shared.index);
+    if offset >= index.end(stream) {
+        return Ok(None);
+    }
+    let start = index.start(stream);
+    if offset < start {
+        return Err(ReadError::Gone {
+            asked: Position::new(Partition(0), offset),
+            start,
+        });
+    }
+    let Some(found) = index.segment_of(stream, offset) else {
+        return Ok(None);
+    };
+    let (file, path) = (Arc::clone(&found.segment.file), found.segment.path.clone());
+    let byte = found.find(stream, offset).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => damaged(&path, 0, &error.to_string()),
+        _ => ReadError::Io {
+            operation: "read",
+            path: path.clone(),
+            source: error,
+        },
+    })?;
+    let byte =
+        byte.ok_or_else(|| damaged(&path, 0, &format!("offset {offset} of `{stream}` is not in it")))?;
+    Ok(Some(Located { file, path, byte }))
+}
+
+fn read_payload(located: &Located, stream: &StreamName, offset: Offset) -> Result<Bytes, ReadError> {
+    let Located { file, path, byte } = located;
+    let io = |source| ReadError::Io {
+        operation: "read",
+        path: path.clone(),
+        source,
+    };
+    let mut header_bytes = [0; FRAME_HEADER_BYTES];
+    file.read_at(&mut header_bytes, *byte).map_err(io)?;
+    let header = FrameHeader::parse(&header_bytes)
+        .filter(|header| header.stream == *stream && header.offset == offset);
+    let header = header.ok_or_else(|| damaged(path, *byte, "no frame of this record"))?;
+    let length = file.length().map_err(io)?;
+    if byte + header.frame_bytes() > length.next_multiple_of(64) {
+        return Err(damaged(path, *byte, "the frame is longer than the file"));
+    }
+    let mut payload = MutableBuffer::from_len_zeroed(header.payload_bytes as usize);
+    file.read_at(payload.as_slice_mut(), byte + FRAME_HEADER_BYTES as u64)
+        .map_err(io)?;
+    if !header.is_intact(&header_bytes, payload.as_slice()) {
+        return Err(damaged(path, *byte, "the frame's checksum is wrong"));
+    }
+    Ok(Bytes::from_owner(Aligned(payload)))
+}
+
+/// Memory that stays aligned while `Bytes` hands it around.
+struct Aligned(MutableBuffer);
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+fn damaged(path: &std::path::Path, at: u64, message: &str) -> ReadError {
+    ReadError::Damaged {
+        path: path.to_owned(),
+        at,
+        message: message.to_owned(),
+    }
+}

@@ -1,0 +1,175 @@
+//! A segment file: its header, and walking through its frames.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event::{Offset, StreamName};
+use uuid::Uuid;
+
+use super::disk::{Disk, DiskFile, SyncPoint};
+use super::frame::FrameHeader;
+use super::layout::{
+    self, ALIGNMENT, FORMAT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SUMMARY_BYTES_MAX,
+};
+
+/// What a segment's header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    /// The segment's number; numbers rise by one.
+    pub number: u64,
+    /// Which opening of the journal wrote it.
+    pub generation: u64,
+    /// Where the frames of the segment before this one end.
+    pub previous_end: u64,
+    /// The journal that it belongs to.
+    pub journal: Uuid,
+    /// The next offset of each stream when the segment begins.
+    pub starts: BTreeMap<StreamName, Offset>,
+    /// Where the first frame begins.
+    pub bytes: u64,
+}
+
+/// A segment file that is open.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) path: PathBuf,
+}
+
+/// Why a segment cannot be opened.
+#[derive(Debug)]
+pub(super) enum HeaderError {
+    Io(io::Error),
+    /// It has no whole header, as after a crash while it was created.
+    Malformed(String),
+    Version(u16),
+}
+
+impl SegmentHeader {
+    fn encode(&self) -> Vec<u8> {
+        let starts: BTreeMap<&str, u64> = self
+            .starts
+            .iter()
+            .map(|(name, offset)| (name.as_str(), offset.0))
+            .collect();
+        let summary = serde_json::to_vec(&starts).expect("text keys and numbers are always JSON");
+        let length = (SEGMENT_HEADER_BYTES + summary.len()).next_multiple_of(ALIGNMENT as usize);
+        let mut bytes = vec![0; length];
+        bytes[..4].copy_from_slice(SEGMENT_MAGIC);
+        bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(length as u32).to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.previous_end.to_le_bytes());
+        bytes[40..56].copy_from_slice(self.journal.as_bytes());
+        bytes[56..60].copy_from_slice(&(summary.len() as u32).to_le_bytes());
+        bytes[SEGMENT_HEADER_BYTES..][..summary.len()].copy_from_slice(&summary);
+        let crc = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn read(file: &dyn DiskFile) -> Result<Self, HeaderError> {
+        let malformed = |message: &str| HeaderError::Malformed(message.to_owned());
+        let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+        if file.read_at(&mut bytes, 0).map_err(HeaderError::Io)? < bytes.len() || &bytes[..4] != SEGMENT_MAGIC
+        {
+            return Err(malformed("it does not begin with a segment's header"));
+        }
+        let format = u16::from_le_bytes([bytes[8], bytes[9]]);
+        let u32_at =
+            |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let length = u32_at(&bytes, 12) as usize;
+        let summary_bytes = u32_at(&bytes, 56) as usize;
+        if summary_bytes > SUMMARY_BYTES_MAX
+            || length != (SEGMENT_HEADER_BYTES + summary_bytes).next_multiple_of(ALIGNMENT as usize)
+        {
+            return Err(malformed("its header has no sensible length"));
+        }
+        bytes.resize(length, 0);
+        let read = file.read_at(&mut bytes, 0).map_err(HeaderError::Io)?;
+        if read < length || crc32c::crc32c(&bytes[8..]) != u32_at(&bytes, 4) {
+            return Err(malformed("its header's checksum is wrong"));
+        }
+        if format != FORMAT {
+            return Err(HeaderError::Version(format));
+        }
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let summary = &bytes[SEGMENT_HEADER_BYTES..][..summary_bytes];
+        let starts: BTreeMap<String, u64> =
+            serde_json::from_slice(summary).map_err(|error| malformed(&format!("its summary: {error}")))?;
+        let starts = starts.into_iter().map(|(name, offset)| {
+            let name = StreamName::parse_stored(&name).map_err(|error| malformed(&error.to_string()))?;
+            Ok((name, Offset(offset)))
+        });
+        Ok(Self {
+            number: u64_at(16),
+            generation: u64_at(24),
+            previous_end: u64_at(32),
+            journal: Uuid::from_bytes(bytes[40..56].try_into().expect("sixteen bytes")),
+            starts: starts.collect::<Result<_, _>>()?,
+            bytes: length as u64,
+        })
+    }
+}
+
+impl Segment {
+    /// Creates a segment file that is durable, its entry in the directory included, before this returns.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        directory: &Path,
+        mut header: SegmentHeader,
+        allocate: u64,
+    ) -> io::Result<Self> {
+        let path = layout::segment(directory, header.number);
+        let bytes = header.encode();
+        header.bytes = bytes.len() as u64;
+        let file = disk.create(&path)?;
+        file.allocate(allocate.max(header.bytes))?;
+        file.write_at(&bytes, 0)?;
+        file.sync(SyncPoint::SegmentHeader)?;
+        disk.sync_directory(directory, SyncPoint::SegmentEntry)?;
+        Ok(Self { header, file, path })
+    }
+
+    pub(super) fn open(disk: &dyn Disk, path: &Path, write: bool) -> Result<Self, HeaderError> {
+        let file = disk.open(path, write).map_err(HeaderError::Io)?;
+        let header = SegmentHeader::read(&*file)?;
+        Ok(Self {
+            header,
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The frame at a byte, its checksum compared: `None` when there is none.
+    pub(super) fn frame(&self, byte: u64) -> io::Result<Option<(FrameHeader, Vec<u8>)>> {
+        frame_at(&*self.file, byte, u64::MAX)
+    }
+}
+
+/// The intact frame at a byte of a file, which must end at `end` or before.
+pub(super) fn frame_at(
+    file: &dyn DiskFile,
+    byte: u64,
+    end: u64,
+) -> io::Result<Option<(FrameHeader, Vec<u8>)>> {
+    let mut header_bytes = [0; FRAME_HEADER_BYTES];
+    if file.read_at(&mut header_bytes, byte)? < FRAME_HEADER_BYTES {
+        return Ok(None);
+    }
+    let Some(header) = FrameHeader::parse(&header_bytes) else {
+        return Ok(None);
+    };
+    let length = file.length()?.min(end);
+    if byte + FRAME_HEADER_BYTES as u64 + u64::from(header.payload_bytes) > length {
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.payload_bytes as usize];
+    let read = file.read_at(&mut payload, byte + FRAME_HEADER_BYTES as u64)?;
+    let intact = read == payload.len() && header.is_intact(&header_bytes, &payload);
+    Ok(intact.then_some((header, payload)))
+}
