@@ -17,9 +17,11 @@
 mod admission;
 mod answer;
 mod body;
+mod counts;
 pub mod http;
 mod inflate;
 mod media;
+mod options;
 pub mod problem;
 mod rejects;
 mod request;
@@ -27,7 +29,8 @@ pub mod route;
 mod service;
 pub mod trace;
 
+pub use options::IngestOptions;
 pub use problem::Problem;
 pub use route::Route;
-pub use service::{Ingest, IngestOptions};
+pub use service::Ingest;
 pub use trace::TraceContext;

@@ -16,12 +16,11 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use event::decode::{Decoded, Decoder};
-use event::limits::{BODY_BYTES_MAX, BODY_COMPRESSED_BYTES_MAX};
 use event::{Batch, Catalog, Position, Span, StreamDeclaration};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
-use journal::{AppendError, Batcher, Durability, Fault};
+use journal::{AppendError, Batcher, Fault};
 
 use crate::admission::Admission;
 use crate::answer::Outcome;
@@ -29,43 +28,10 @@ use crate::body::{self, BoxError};
 use crate::media::Encoding;
 use crate::request::{self, Head};
 use crate::route::{Route, Routes};
-use crate::{Problem, TraceContext, rejects};
+use crate::{IngestOptions, Problem, TraceContext, counts, rejects};
 
 /// What a body of unknown length reserves before its first byte is read; it grows from there.
 const RESERVATION_BYTES_MIN: usize = 64 << 10;
-
-/// Settings of [`Ingest`].
-#[derive(Clone, Debug)]
-pub struct IngestOptions {
-    /// What an acknowledgement of the journal means ([`journal::Journal::durability`]).
-    pub durability: Durability,
-    /// Most bytes of bodies in flight; raised to `body_bytes_max`, so that the largest request always passes.
-    pub in_flight_bytes_max: usize,
-    /// Most bytes of an inflated body.
-    pub body_bytes_max: usize,
-    /// Most bytes of a compressed body.
-    pub body_compressed_bytes_max: usize,
-    /// `Retry-After` of a 429, in seconds.
-    pub overload_retry_after: u64,
-    /// `Retry-After` of a 503, in seconds.
-    pub outage_retry_after: u64,
-    /// `Allow` of `/v1/streams/{stream}/events` when something else than POST gets here.
-    pub events_allow: &'static str,
-}
-
-impl Default for IngestOptions {
-    fn default() -> Self {
-        Self {
-            durability: Durability::Fsync,
-            in_flight_bytes_max: 4 * BODY_BYTES_MAX,
-            body_bytes_max: BODY_BYTES_MAX,
-            body_compressed_bytes_max: BODY_COMPRESSED_BYTES_MAX,
-            overload_retry_after: 1,
-            outage_retry_after: 5,
-            events_allow: "GET, HEAD, POST",
-        }
-    }
-}
 
 /// Answers requests that bring events. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -142,7 +108,7 @@ impl Ingest {
             Ok(response) => response,
             Err(problem) => problem.into_response(&exchange.trace, version),
         };
-        count_request(&exchange, response.status(), started);
+        counts::count_request(exchange.stream.as_deref(), response.status(), started);
         response
     }
 }
@@ -175,7 +141,7 @@ impl Shared {
         let decoded = body::receive(body, decoder, &head, &mut reservation, &self.options)
             .await
             .map_err(|error| error.problem(&self.options))?;
-        count_body(&stream, &decoded);
+        counts::count_body(&stream, &decoded);
         self.store(&stream, &head, decoded, exchange).await
     }
 
@@ -272,7 +238,7 @@ impl Shared {
             .await
             .map_err(|error| self.append_problem(&error))?;
         let accepted = if refused { 0 } else { decoded.accepted };
-        count_events(stream, accepted, &decoded.rejects);
+        counts::count_events(stream, accepted, &decoded.rejects);
         let outcome = Outcome {
             accepted,
             rejected: submitted - accepted,
@@ -338,42 +304,4 @@ fn microseconds_now() -> i64 {
     since_1970.map_or(0, |elapsed| {
         i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
     })
-}
-
-/// Streams that do not exist never become labels.
-fn count_request(exchange: &Exchange, status: StatusCode, started: Instant) {
-    let stream = exchange
-        .stream
-        .as_ref()
-        .map_or("", |stream| stream.name.as_str())
-        .to_owned();
-    let elapsed = started.elapsed().as_secs_f64();
-    metrics::histogram!("tidemill_ingest_request_seconds", "stream" => stream.clone()).record(elapsed);
-    let status = status.as_str().to_owned();
-    metrics::counter!("tidemill_ingest_requests_total", "stream" => stream, "status" => status).increment(1);
-}
-
-fn count_body(stream: &StreamDeclaration, decoded: &Decoded) {
-    let name = stream.name.as_str().to_owned();
-    metrics::counter!("tidemill_ingest_body_bytes_total", "stream" => name.clone())
-        .increment(decoded.bytes_received);
-    metrics::counter!("tidemill_ingest_body_bytes_copied_total", "stream" => name.clone())
-        .increment(decoded.bytes_copied);
-    if decoded.fields_ignored > 0 {
-        metrics::counter!("tidemill_ingest_fields_ignored_total", "stream" => name)
-            .increment(decoded.fields_ignored);
-    }
-}
-
-fn count_events(stream: &StreamDeclaration, accepted: u64, rejects: &event::Rejects) {
-    let name = || stream.name.as_str().to_owned();
-    if accepted > 0 {
-        metrics::counter!("tidemill_ingest_events_total", "stream" => name()).increment(accepted);
-    }
-    for (code, count) in event::RejectCode::ALL.iter().zip(rejects.counts) {
-        if count > 0 {
-            metrics::counter!("tidemill_ingest_rejects_total", "stream" => name(), "code" => code.as_str())
-                .increment(count);
-        }
-    }
 }

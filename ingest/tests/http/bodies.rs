@@ -266,3 +266,47 @@ async fn columns_that_outgrow_their_lines_are_413() {
         200
     );
 }
+
+#[tokio::test]
+async fn a_deep_document_is_refused_without_growth() {
+    let server = Server::start().await;
+    let deep = "[".repeat(4 << 20);
+    let answer = server.post(EVENTS, NDJSON, deep.as_bytes()).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.json()["rejections"][0]["code"], "too_large");
+    let answer = server.post(EVENTS, NDJSON, "[".repeat(1 << 19).as_bytes()).await;
+    assert_eq!(
+        (answer.status, &answer.json()["rejections"][0]["code"]),
+        (422, &"invalid_json".into())
+    );
+    let answer = server
+        .post(EVENTS, "content-type: application/json\r\n", deep.as_bytes())
+        .await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+}
+
+/// Prints what one connection takes in, with a journal that costs only the encoding of records.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput_of_one_connection() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let body: Vec<u8> = (0..50_000)
+        .flat_map(|n| format!("{{\"n\":{n}}}\n").into_bytes())
+        .collect();
+    let began = std::time::Instant::now();
+    for _ in 0..200 {
+        assert_eq!(client.post(EVENTS, NDJSON, &body).await.status, 200);
+    }
+    let megabytes = (200 * body.len()) as f64 / 1e6;
+    println!(
+        "{:.0} MB/s in bodies of {} bytes",
+        megabytes / began.elapsed().as_secs_f64(),
+        body.len()
+    );
+    let began = std::time::Instant::now();
+    for _ in 0..20_000 {
+        assert_eq!(client.post(EVENTS, NDJSON, b"{\"n\":1}").await.status, 200);
+    }
+    println!("{:.0} single events/s", 20_000.0 / began.elapsed().as_secs_f64());
+}

@@ -214,3 +214,28 @@ async fn hyper_refuses_heads_that_are_too_large_or_no_heads() {
     nonsense.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n").await;
     assert_eq!(nonsense.answer().await.status, 400);
 }
+
+/// The default stays below common limits on open files, which both ends share here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_client_is_served_beside_many_slow_ones() {
+    let soak = std::env::var_os("TIDEMILL_SOAK").is_some();
+    let server = Server::start().await;
+    let mut slow = Vec::new();
+    for number in 0..if soak { 10_000 } else { 300 } {
+        let mut client = server.connect().await;
+        if number % 2 == 0 {
+            client
+                .send(b"POST /v1/streams/numbers/events HTTP/1.1\r\nhost:")
+                .await;
+        } else {
+            client.send(head(EVENTS, NDJSON, 100).as_bytes()).await;
+        }
+        slow.push(client);
+    }
+    let mut good = server.connect().await;
+    for _ in 0..100 {
+        assert_eq!(good.post(EVENTS, NDJSON, b"{\"n\":1}").await.status, 200);
+    }
+    // Half of them hold their 100 bytes of the budget and nothing more.
+    assert!(server.ingest.in_flight_bytes() <= 100 * slow.len() / 2);
+}
