@@ -21,6 +21,7 @@ pub mod reject;
 pub mod schema;
 pub mod stream;
 pub mod trace;
+pub mod units;
 
 pub use batch::{Batch, Span};
 pub use catalog::Catalog;

@@ -3,7 +3,13 @@
 //! A declaration alone yields validation ([`crate::decode`]), the Arrow schemas ([`crate::schema`]), the Delta
 //! table, SQL DDL, routes and documentation, so nothing about a stream is written twice.
 
+mod evolution;
 pub mod infer;
+mod parse;
+mod print;
+
+pub use evolution::{ForbiddenChange, evolve};
+pub use parse::{Problem, parse_streams};
 
 use std::time::Duration;
 
@@ -111,7 +117,51 @@ pub enum TimeUnit {
     Microseconds,
 }
 
+impl TimeUnit {
+    /// Every unit.
+    pub const ALL: [Self; 3] = [Self::Seconds, Self::Milliseconds, Self::Microseconds];
+
+    /// As a declaration writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
+        }
+    }
+}
+
+impl FieldType {
+    /// As a declaration writes it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Int { .. } => "int",
+            Self::Float { .. } => "float",
+            Self::String { .. } => "string",
+            Self::Enum { .. } => "enum",
+            Self::Uuid => "uuid",
+            Self::Timestamp { .. } => "timestamp",
+            Self::Json => "json",
+        }
+    }
+}
+
 impl StreamDeclaration {
+    /// The streams that are there without a configuration.
+    ///
+    /// # Panics
+    /// Never: a test reads what is compiled in.
+    #[must_use]
+    pub fn starters() -> Vec<Self> {
+        let starters: toml::Table = include_str!("starter.toml")
+            .parse()
+            .expect("the starter streams are TOML");
+        parse_streams(&starters).expect("the starter streams are right")
+    }
+
     /// The field of that name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&FieldDeclaration> {

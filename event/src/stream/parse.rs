@@ -1,0 +1,477 @@
+//! Declarations from TOML: everything that is wrong with them is reported at once, each with its key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Table, Value};
+
+use super::{FieldDeclaration, FieldType, StreamDeclaration, TimeUnit, UnknownFields};
+use crate::StreamName;
+use crate::limits::{
+    ENUM_VALUES_MAX, FIELDS_MAX, JSON_DEPTH_MAX, LINE_BYTES_MAX, STREAMS_MAX, STRING_BYTES_MAX,
+};
+use crate::name::check_name;
+use crate::units::{parse_bytes, parse_duration};
+
+/// One thing that is wrong with a declaration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `streams.running.fields.duration.min`.
+    pub key: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+/// Paths that no stream may take: the program's own.
+const RESERVED_ROUTES: &[&str] = &[
+    "/v1",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/version",
+    "/openapi.json",
+    "/docs",
+    "/redoc",
+];
+
+const STREAM_KEYS: &[&str] = &[
+    "description",
+    "routes",
+    "time",
+    "key",
+    "unknown_fields",
+    "retention",
+    "fields",
+];
+const FIELD_KEYS: &[&str] = &[
+    "type",
+    "optional",
+    "description",
+    "from",
+    "min",
+    "max",
+    "max_bytes",
+    "values",
+    "unit",
+];
+const TYPES: &[&str] = &[
+    "bool",
+    "int",
+    "float",
+    "string",
+    "enum",
+    "uuid",
+    "timestamp",
+    "json",
+];
+
+/// Reads the `[streams]` section of a configuration.
+///
+/// # Errors
+/// Every [`Problem`], in the order of the keys.
+pub fn parse_streams(streams: &Table) -> Result<Vec<StreamDeclaration>, Vec<Problem>> {
+    let mut parser = Parser::default();
+    let declared: Vec<_> = streams
+        .iter()
+        .filter_map(|(name, value)| parser.stream(name, value))
+        .collect();
+    if streams.len() > STREAMS_MAX {
+        parser.problem(
+            "streams",
+            format!(
+                "{} streams are declared, {STREAMS_MAX} are allowed",
+                streams.len()
+            ),
+        );
+    }
+    parser.check_routes(&declared);
+    if parser.problems.is_empty() {
+        Ok(declared)
+    } else {
+        Err(parser.problems)
+    }
+}
+
+#[derive(Default)]
+struct Parser {
+    problems: Vec<Problem>,
+}
+
+/// A table's values with the key that leads to them; each must be asked for, or it is unknown.
+struct Section<'a> {
+    key: String,
+    table: &'a Table,
+}
+
+impl Section<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.key)
+    }
+}
+
+impl Parser {
+    fn problem(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    fn stream(&mut self, name: &str, value: &Value) -> Option<StreamDeclaration> {
+        let key = format!("streams.{name}");
+        let parsed = StreamName::parse(name)
+            .map_err(|error| self.problem(&key, error.to_string()))
+            .ok();
+        let Some(table) = value.as_table() else {
+            self.problem(&key, "a stream is a section: write `[streams.NAME]`");
+            return None;
+        };
+        let section = Section { key, table };
+        self.unknown_keys(&section, STREAM_KEYS);
+        let fields = self.fields(&section);
+        let unknown_fields = match self.text(&section, "unknown_fields").as_deref() {
+            None | Some("reject") => UnknownFields::Reject,
+            Some("keep") => UnknownFields::Keep,
+            Some("ignore") => UnknownFields::Ignore,
+            Some(other) => {
+                self.problem(
+                    section.key("unknown_fields"),
+                    format!("`{other}` is not one of reject, keep, ignore"),
+                );
+                UnknownFields::Reject
+            }
+        };
+        let retention = self.text(&section, "retention").and_then(|text| {
+            parse_duration(&text)
+                .map_err(|error| self.problem(section.key("retention"), error.to_string()))
+                .ok()
+        });
+        let declaration = StreamDeclaration {
+            name: parsed?,
+            version: 1,
+            description: self.text(&section, "description").unwrap_or_default(),
+            routes: self.texts(&section, "routes"),
+            time: self.text(&section, "time"),
+            key: self.text(&section, "key"),
+            unknown_fields,
+            retention,
+            fields,
+        };
+        self.check_references(&section, &declaration);
+        Some(declaration)
+    }
+
+    fn check_references(&mut self, section: &Section<'_>, stream: &StreamDeclaration) {
+        if let Some(time) = &stream.time {
+            let fits = |field: &FieldDeclaration| {
+                !field.optional && matches!(field.kind, FieldType::Timestamp { .. })
+            };
+            if !stream.field(time).is_some_and(fits) {
+                self.problem(
+                    section.key("time"),
+                    format!("`{time}` is not a required field of type timestamp"),
+                );
+            }
+        }
+        if let Some(name) = &stream.key {
+            let fits =
+                |field: &FieldDeclaration| !matches!(field.kind, FieldType::Json | FieldType::Float { .. });
+            if !stream.field(name).is_some_and(fits) {
+                self.problem(
+                    section.key("key"),
+                    format!("`{name}` is not a field that can be a key: any but json and float"),
+                );
+            }
+        }
+    }
+
+    fn check_routes(&mut self, streams: &[StreamDeclaration]) {
+        let mut taken: BTreeMap<&str, &StreamName> = BTreeMap::new();
+        for stream in streams {
+            for route in &stream.routes {
+                let key = format!("streams.{}.routes", stream.name);
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+                let reserved = RESERVED_ROUTES.iter().any(|own| {
+                    route == own || route.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'))
+                });
+                if !route.starts_with('/') || route.len() < 2 || !route.bytes().all(plain) {
+                    self.problem(
+                        &key,
+                        format!("`{route}` must begin with `/` and have letters, digits and -_.~/ only"),
+                    );
+                } else if reserved {
+                    self.problem(&key, format!("`{route}` is one of the program's own paths"));
+                }
+                if let Some(other) = taken.insert(route, &stream.name) {
+                    self.problem(&key, format!("`{route}` is a route of stream `{other}` already"));
+                }
+            }
+        }
+    }
+
+    fn fields(&mut self, section: &Section<'_>) -> Vec<FieldDeclaration> {
+        let key = section.key("fields");
+        let Some(fields) = section
+            .table
+            .get("fields")
+            .and_then(Value::as_table)
+            .filter(|fields| !fields.is_empty())
+        else {
+            self.problem(key, "a stream needs at least one field");
+            return Vec::new();
+        };
+        if fields.len() > FIELDS_MAX {
+            self.problem(
+                &key,
+                format!("{} fields are declared, {FIELDS_MAX} are allowed", fields.len()),
+            );
+        }
+        fields
+            .iter()
+            .filter_map(|(name, value)| self.field(format!("{key}.{name}"), name, value))
+            .collect()
+    }
+
+    fn field(&mut self, key: String, name: &str, value: &Value) -> Option<FieldDeclaration> {
+        if let Err(error) = check_name(name) {
+            self.problem(&key, error.to_string());
+        }
+        let short;
+        let table = match value {
+            Value::String(_) => {
+                short = Table::from_iter([("type".to_owned(), value.clone())]);
+                &short
+            }
+            Value::Table(table) => table,
+            _ => {
+                self.problem(
+                    key,
+                    "a field is a type's name or a table: `{ type = \"int\", optional = true }`",
+                );
+                return None;
+            }
+        };
+        let section = Section { key, table };
+        self.unknown_keys(&section, FIELD_KEYS);
+        let kind = self.kind(&section)?;
+        let path = self.path(&section, name);
+        Some(FieldDeclaration {
+            name: name.to_owned(),
+            kind,
+            optional: self.boolean(&section, "optional"),
+            description: self.text(&section, "description").unwrap_or_default(),
+            path,
+        })
+    }
+
+    fn kind(&mut self, section: &Section<'_>) -> Option<FieldType> {
+        let Some(name) = self.text(section, "type") else {
+            self.problem(
+                section.key("type"),
+                format!("a field needs a type: one of {}", TYPES.join(", ")),
+            );
+            return None;
+        };
+        let options: &[&str] = match name.as_str() {
+            "int" | "float" => &["min", "max"],
+            "string" => &["max_bytes"],
+            "enum" => &["values"],
+            "timestamp" => &["unit"],
+            _ => &[],
+        };
+        for option in ["min", "max", "max_bytes", "values", "unit"] {
+            if section.table.contains_key(option) && !options.contains(&option) {
+                self.problem(
+                    section.key(option),
+                    format!("a field of type {name} has no `{option}`"),
+                );
+            }
+        }
+        match name.as_str() {
+            "bool" => Some(FieldType::Bool),
+            "int" => Some(self.int(section)),
+            "float" => Some(self.float(section)),
+            "string" => Some(self.string(section)),
+            "enum" => Some(self.listed(section)),
+            "uuid" => Some(FieldType::Uuid),
+            "timestamp" => Some(self.timestamp(section)),
+            "json" => Some(FieldType::Json),
+            other => {
+                let hint = hint(other, TYPES);
+                self.problem(
+                    section.key("type"),
+                    format!("`{other}` is not one of {}{hint}", TYPES.join(", ")),
+                );
+                None
+            }
+        }
+    }
+
+    fn int(&mut self, section: &Section<'_>) -> FieldType {
+        let mut bound = |name: &str, default: i64| match section.table.get(name) {
+            None => default,
+            Some(Value::Integer(bound)) => *bound,
+            Some(other) => {
+                self.problem(
+                    section.key(name),
+                    format!("`{other}` is not an integer of 64 bits"),
+                );
+                default
+            }
+        };
+        let (min, max) = (bound("min", i64::MIN), bound("max", i64::MAX));
+        if min > max {
+            self.problem(
+                section.key("min"),
+                format!("{min} is larger than the maximum {max}"),
+            );
+        }
+        FieldType::Int { min, max }
+    }
+
+    fn float(&mut self, section: &Section<'_>) -> FieldType {
+        let mut bound = |name: &str, default: f64| match section.table.get(name) {
+            None => default,
+            Some(Value::Float(bound)) if bound.is_finite() => *bound,
+            Some(Value::Integer(bound)) => *bound as f64,
+            Some(other) => {
+                self.problem(section.key(name), format!("`{other}` is not a finite number"));
+                default
+            }
+        };
+        let (min, max) = (bound("min", f64::MIN), bound("max", f64::MAX));
+        if min > max {
+            self.problem(
+                section.key("min"),
+                format!("{min} is larger than the maximum {max}"),
+            );
+        }
+        FieldType::Float { min, max }
+    }
+
+    /// `max_bytes` is a number of bytes, or a text with a unit.
+    fn string(&mut self, section: &Section<'_>) -> FieldType {
+        let bytes = match section.table.get("max_bytes") {
+            None => Some(STRING_BYTES_MAX as u64),
+            Some(Value::Integer(bytes)) => u64::try_from(*bytes).ok(),
+            Some(Value::String(text)) => parse_bytes(text).ok(),
+            Some(_) => None,
+        };
+        let bytes = bytes
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .filter(|bytes| (1..=LINE_BYTES_MAX).contains(bytes));
+        if bytes.is_none() {
+            let allowed = format!("it must be a size from 1 to {LINE_BYTES_MAX} bytes, as 512 or \"64KiB\"");
+            self.problem(section.key("max_bytes"), allowed);
+        }
+        FieldType::String {
+            max_bytes: bytes.unwrap_or(STRING_BYTES_MAX),
+        }
+    }
+
+    fn listed(&mut self, section: &Section<'_>) -> FieldType {
+        let values = self.texts(section, "values");
+        let unique: BTreeSet<_> = values.iter().collect();
+        if values.is_empty() || values.len() > ENUM_VALUES_MAX || unique.len() < values.len() {
+            let message = format!(
+                "an enum lists 1 to {ENUM_VALUES_MAX} different texts, here {}",
+                values.len()
+            );
+            self.problem(section.key("values"), message);
+        }
+        FieldType::Enum { values }
+    }
+
+    fn timestamp(&mut self, section: &Section<'_>) -> FieldType {
+        let unit = self.text(section, "unit").and_then(|unit| {
+            let known = TimeUnit::ALL.into_iter().find(|known| known.as_str() == unit);
+            if known.is_none() {
+                self.problem(
+                    section.key("unit"),
+                    format!("`{unit}` is not one of s, ms, us; leave it out for RFC 3339 text"),
+                );
+            }
+            known
+        });
+        FieldType::Timestamp { unit }
+    }
+
+    /// Where the value lies: `from = "metadata.page_url"`, or a list where a key itself has a dot.
+    fn path(&mut self, section: &Section<'_>, name: &str) -> Vec<String> {
+        let path = match section.table.get("from") {
+            None => vec![name.to_owned()],
+            Some(Value::String(path)) => path.split('.').map(str::to_owned).collect(),
+            Some(_) => self.texts(section, "from"),
+        };
+        if path.is_empty() || path.iter().any(String::is_empty) || path.len() >= JSON_DEPTH_MAX {
+            let message = format!(
+                "it must name 1 to {} keys, none of them empty",
+                JSON_DEPTH_MAX - 1
+            );
+            self.problem(section.key("from"), message);
+        }
+        path
+    }
+
+    fn unknown_keys(&mut self, section: &Section<'_>, known: &[&str]) {
+        for name in section
+            .table
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()))
+        {
+            self.problem(
+                section.key(name),
+                format!("unknown key, known are {}{}", known.join(", "), hint(name, known)),
+            );
+        }
+    }
+
+    fn text(&mut self, section: &Section<'_>, name: &str) -> Option<String> {
+        match section.table.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            other => {
+                self.problem(section.key(name), format!("`{other}` is not a text"));
+                None
+            }
+        }
+    }
+
+    fn boolean(&mut self, section: &Section<'_>, name: &str) -> bool {
+        match section.table.get(name) {
+            None => false,
+            Some(Value::Boolean(value)) => *value,
+            Some(other) => {
+                self.problem(section.key(name), format!("`{other}` is not true or false"));
+                false
+            }
+        }
+    }
+
+    fn texts(&mut self, section: &Section<'_>, name: &str) -> Vec<String> {
+        let Some(value) = section.table.get(name) else {
+            return Vec::new();
+        };
+        let texts = value
+            .as_array()
+            .map(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
+        let texts: Option<Vec<String>> = texts.flatten();
+        if texts.is_none() {
+            self.problem(section.key(name), format!("`{value}` is not a list of texts"));
+        }
+        texts.unwrap_or_default()
+    }
+}
+
+/// ", did you mean `x`?" when a known word begins alike.
+fn hint(written: &str, known: &[&str]) -> String {
+    let alike = |word: &&&str| {
+        word.bytes()
+            .zip(written.bytes())
+            .take_while(|(a, b)| a == b)
+            .count()
+            >= 3.min(word.len())
+    };
+    known
+        .iter()
+        .find(alike)
+        .map_or_else(String::new, |word| format!("; did you mean `{word}`?"))
+}

@@ -1,0 +1,114 @@
+//! Declarations as TOML: what `infer` prints, what the stored catalog has, and what parsing gives back the same.
+
+use toml::{Table, Value};
+
+use super::{FieldDeclaration, FieldType, StreamDeclaration, UnknownFields};
+use crate::limits::STRING_BYTES_MAX;
+use crate::units::format_duration;
+
+impl StreamDeclaration {
+    /// The declaration's section, without the version.
+    #[must_use]
+    pub fn to_table(&self) -> Table {
+        let mut table = Table::new();
+        let mut add = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
+        if !self.description.is_empty() {
+            add("description", self.description.clone().into());
+        }
+        if !self.routes.is_empty() {
+            add("routes", self.routes.clone().into());
+        }
+        if let Some(time) = &self.time {
+            add("time", time.clone().into());
+        }
+        if let Some(key) = &self.key {
+            add("key", key.clone().into());
+        }
+        match self.unknown_fields {
+            UnknownFields::Reject => {}
+            UnknownFields::Keep => add("unknown_fields", "keep".into()),
+            UnknownFields::Ignore => add("unknown_fields", "ignore".into()),
+        }
+        if let Some(retention) = self.retention {
+            add("retention", format_duration(retention).into());
+        }
+        let fields: Table = self
+            .fields
+            .iter()
+            .map(|field| (field.name.clone(), field.to_value()))
+            .collect();
+        add("fields", fields.into());
+        table
+    }
+
+    /// The declaration as a person would write it: one line a field.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut table = self.to_table();
+        let fields = table.remove("fields");
+        let mut text = format!("[streams.{}]\n", self.name);
+        for (key, value) in &table {
+            text += &format!("{key} = {value}\n");
+        }
+        text += &format!("\n[streams.{}.fields]\n", self.name);
+        for (name, value) in fields.iter().filter_map(Value::as_table).flatten() {
+            text += &format!("{name} = {value}\n");
+        }
+        text
+    }
+}
+
+impl FieldDeclaration {
+    /// The short form when there is nothing but the type.
+    fn to_value(&self) -> Value {
+        let mut table = Table::new();
+        let mut add = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
+        add("type", self.kind.name().into());
+        match &self.kind {
+            FieldType::Int { min, max } => {
+                if *min != i64::MIN {
+                    add("min", (*min).into());
+                }
+                if *max != i64::MAX {
+                    add("max", (*max).into());
+                }
+            }
+            FieldType::Float { min, max } => {
+                if *min != f64::MIN {
+                    add("min", (*min).into());
+                }
+                if *max != f64::MAX {
+                    add("max", (*max).into());
+                }
+            }
+            FieldType::String { max_bytes } if *max_bytes != STRING_BYTES_MAX => {
+                add("max_bytes", (*max_bytes as i64).into());
+            }
+            FieldType::Enum { values } => add("values", values.clone().into()),
+            FieldType::Timestamp { unit: Some(unit) } => add("unit", unit.as_str().into()),
+            _ => {}
+        }
+        if self.optional {
+            add("optional", true.into());
+        }
+        if !self.description.is_empty() {
+            add("description", self.description.clone().into());
+        }
+        if self.path != [self.name.clone()] {
+            let dotted = self.path.iter().any(|key| key.contains('.'));
+            add(
+                "from",
+                if dotted {
+                    self.path.clone().into()
+                } else {
+                    self.path.join(".").into()
+                },
+            );
+        }
+        if table.len() == 1 {
+            self.kind.name().into()
+        } else {
+            table.into()
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Declarations from TOML: what is right comes back the same, what is wrong is named all at once.
+
+use event::stream::parse_streams;
+use event::{FieldType, StreamDeclaration, UnknownFields};
+
+fn problems(text: &str) -> Vec<(String, String)> {
+    let problems = parse_streams(&text.parse().expect("TOML")).expect_err("something is wrong");
+    problems
+        .into_iter()
+        .map(|problem| {
+            (
+                problem.key.trim_start_matches("streams.").to_owned(),
+                problem.message,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_declaration_has_its_fields_in_their_order_with_their_options() {
+    let text = r#"
+        [s]
+        description = "d"
+        routes = ["/a/b"]
+        time = "z"
+        key = "y"
+        unknown_fields = "ignore"
+        retention = "90d"
+        [s.fields]
+        z = "timestamp"
+        y = { type = "string", optional = true, max_bytes = "64KiB" }
+        x = { type = "int", min = -1, max = 1, from = "a.b" }
+        w = { type = "float", from = ["a.b", "c"] }
+    "#;
+    let streams = parse_streams(&text.parse().expect("TOML")).expect("right");
+    let stream = &streams[0];
+    let names: Vec<_> = stream.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["z", "y", "x", "w"]);
+    assert_eq!(stream.fields[1].kind, FieldType::String { max_bytes: 64 << 10 });
+    assert_eq!(stream.fields[2].path, ["a", "b"]);
+    assert_eq!(stream.fields[3].path, ["a.b", "c"]);
+    assert_eq!(stream.unknown_fields, UnknownFields::Ignore);
+    assert_eq!(
+        stream.retention,
+        Some(std::time::Duration::from_secs(90 * 86_400))
+    );
+}
+
+#[test]
+fn what_is_printed_is_what_is_parsed() {
+    let mut streams = StreamDeclaration::starters();
+    assert_eq!(streams.len(), 5);
+    streams[0].fields[1].path = vec!["a.b".to_owned(), "\"".to_owned()];
+    streams[0].retention = Some(std::time::Duration::from_millis(1_500));
+    for stream in streams {
+        let text = stream.to_toml();
+        let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let parsed = parse_streams(table["streams"].as_table().expect("a section"));
+        assert_eq!(parsed, Ok(vec![stream]), "{text}");
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_named_at_once() {
+    let text = r#"
+        [running]
+        timee = "at"
+        time = "n"
+        key = "x"
+        unknown_fields = "drop"
+        retention = "90"
+        routes = ["no-slash", "/v1/x", "/twice"]
+        [running.fields]
+        n = { type = "int", min = 5, max = 1, unit = "s" }
+        x = "flaot"
+        e = { type = "enum", values = ["a", "a"] }
+        t = { type = "timestamp", unit = "min", optional = "yes" }
+        s = { type = "string", max_bytes = 0 }
+        Bad = "int"
+        f = { type = "json", from = "a..b" }
+        i = { type = "int", min = 1.5 }
+        l = 5
+        [other]
+        routes = ["/twice"]
+        [Other]
+        fields = { a = "int" }
+    "#;
+    let expected = [
+        ("running.timee", "did you mean `time`"),
+        ("running.fields.n.unit", "has no `unit`"),
+        ("running.fields.n.min", "larger than the maximum"),
+        ("running.fields.x.type", "`flaot` is not one of"),
+        ("running.fields.e.values", "different texts"),
+        ("running.fields.t.optional", "true or false"),
+        ("running.fields.t.unit", "one of s, ms, us"),
+        ("running.fields.s.max_bytes", "size from 1"),
+        ("running.fields.Bad", "must match"),
+        ("running.fields.f.from", "none of them empty"),
+        ("running.fields.i.min", "not an integer"),
+        ("running.fields.l", "a type's name or a table"),
+        ("running.unknown_fields", "reject, keep, ignore"),
+        ("running.retention", "ms, s, m, h, d"),
+        ("running.time", "required field of type timestamp"),
+        ("running.key", "can be a key"),
+        ("running.routes", "must begin with `/`"),
+        ("running.routes", "own paths"),
+        ("other.fields", "at least one field"),
+        ("other.routes", "of stream `running` already"),
+        ("Other", "must match"),
+    ];
+    let found = problems(text);
+    for (key, part) in expected {
+        assert!(
+            found
+                .iter()
+                .any(|(at, message)| at == key && message.contains(part)),
+            "{key}: {part}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
