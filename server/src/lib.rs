@@ -8,4 +8,6 @@
 //! never know each other.
 
 pub mod cli;
+pub mod config;
+pub mod serve;
 pub mod version;

@@ -2,8 +2,14 @@
 //!
 //! Exit codes are in [`failure`]; logs go to the error output, results to the standard output.
 
+mod check;
 mod failure;
+mod journal;
+mod lake;
 mod logs;
+mod serve;
+mod settings;
+mod sql;
 
 use std::process::ExitCode;
 
@@ -24,12 +30,27 @@ struct Arguments {
 // One line here and one in `run` for each command.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Takes events and answers questions until it is told to stop
+    Serve(serve::ServeArgs),
+    /// Checks the configuration and prints what it comes to
+    Check(check::CheckArgs),
+    /// Asks one question, of a running server or straight of a data directory
+    Sql(sql::SqlArgs),
+    /// Reads the files of a journal: verify, dump
+    Journal(journal::JournalArgs),
+    /// Works on the tables of a data directory that no server is using
+    Lake(lake::LakeArgs),
     /// Prints the version and what this binary was built for.
     Version,
 }
 
 async fn run(command: Command) -> Outcome {
     match command {
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Sql(arguments) => sql::run(arguments).await,
+        Command::Journal(arguments) => journal::run(arguments).await,
+        Command::Lake(arguments) => lake::run(arguments).await,
         Command::Version => {
             println!("tidemill {}", crate::version::TEXT);
             Ok(ExitCode::SUCCESS)

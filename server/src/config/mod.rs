@@ -1,0 +1,44 @@
+//! Configuration: parse → check → run, each with types of its own.
+//!
+//! ```text
+//! defaults < files, in order < TIDEMILL_… < flags      sources.rs   one merged TOML table
+//!                     │
+//!                     ▼  settings.rs says what there is: key, kind, bounds, default
+//!                 check.rs      all problems at once ──► Problems
+//!                     │
+//!                     ▼
+//!                  Config       (run.rs) what the server is started with
+//! ```
+//!
+//! Nothing is silently mended: an unknown key, a value without a unit or beyond its bounds refuses the start,
+//! with key, value and bound. Nothing else in the program reads the environment.
+
+mod check;
+mod effective;
+mod problem;
+mod run;
+mod settings;
+mod sources;
+
+pub use problem::{Problem, Problems};
+pub use run::{AnalyticsConfig, Config, IngestConfig, JournalConfig, LakeConfig, Roles};
+pub use settings::{SETTINGS, Setting};
+pub use sources::Sources;
+
+/// The configuration from files, environment and flags, checked.
+///
+/// # Errors
+/// [`Problems`], all of them at once.
+pub fn load(sources: &Sources) -> Result<Config, Problems> {
+    let merged = sources::merge(sources)?;
+    check::check(&merged)
+}
+
+/// The effective configuration as TOML, without secrets: what `tidemill check` prints.
+#[must_use]
+pub fn effective(config: &Config) -> String {
+    effective::render(config)
+}
+
+#[cfg(test)]
+mod tests;

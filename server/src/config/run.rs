@@ -1,0 +1,262 @@
+//! The checked configuration: what the server is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use event::StreamDeclaration;
+
+use super::check::{Checked, Values};
+use super::problem::Problems;
+
+/// Everything that the server is started with. Made by [`super::load`] only, so every value is within bounds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Whether listeners may be reachable from other machines.
+    pub allow_remote: bool,
+    /// Directory of journal, catalog and lake.
+    pub data_dir: PathBuf,
+    /// What this process does.
+    pub roles: Roles,
+    /// An ordered shutdown takes at most this long.
+    pub shutdown_timeout: Duration,
+    /// The journal.
+    pub journal: JournalConfig,
+    /// The lake and its sink.
+    pub lake: LakeConfig,
+    /// Sockets and admission.
+    pub ingest: IngestConfig,
+    /// Queries.
+    pub analytics: AnalyticsConfig,
+    /// The declared streams, or the starter streams.
+    pub streams: Vec<StreamDeclaration>,
+    /// Every setting's value, for `check`.
+    pub(super) values: Values,
+}
+
+/// What one process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Takes events.
+    pub ingest: bool,
+    /// Writes destinations.
+    pub sink: bool,
+    /// Answers questions.
+    pub analytics: bool,
+}
+
+/// Settings of the embedded journal.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// Bytes of one segment file.
+    pub segment_bytes: u64,
+    /// For how long records stay although the lake has them.
+    pub retain: Duration,
+    /// Bytes that stay free on the disk.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of records that may wait to be written.
+    pub queue_bytes: u64,
+}
+
+/// Settings of the lake and of what writes it.
+#[derive(Clone, Debug)]
+pub struct LakeConfig {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// For how long removed files stay.
+    pub keep_removed: Duration,
+    /// When files are rolled and tables maintained.
+    pub sink: sink::LakeSinkOptions,
+}
+
+/// Settings of sockets and admission.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    /// Bytes of bodies that may be in flight.
+    pub in_flight_bytes: u64,
+    /// Most open connections.
+    pub connections: u64,
+    /// A request's head must be there after this time.
+    pub head_timeout: Duration,
+    /// A body must not pause longer than this.
+    pub body_timeout: Duration,
+    /// A connection without a request is closed after this time.
+    pub idle_timeout: Duration,
+}
+
+/// Settings of queries.
+#[derive(Clone, Debug)]
+pub struct AnalyticsConfig {
+    /// Bytes of decoded tail that are kept in memory.
+    pub tail_bytes: u64,
+    /// Bytes of memory of all queries together.
+    pub memory_bytes: u64,
+    /// Queries that run at once.
+    pub queries: u64,
+    /// Bytes of the longest SQL text.
+    pub sql_bytes: u64,
+    /// Longest time of a query.
+    pub sql_timeout: Duration,
+    /// Most rows of a streamed answer.
+    pub sql_rows: u64,
+}
+
+/// Takes values by key; every key is in the table of settings, so a missing one is a slip that a test finds.
+struct Taken<'a>(&'a Values);
+
+impl Taken<'_> {
+    fn number(&self, key: &str) -> u64 {
+        match &self.0[key] {
+            Checked::Number(number) => *number,
+            other => unreachable!("`{key}` is {other:?}, not a number"),
+        }
+    }
+    fn span(&self, key: &str) -> Duration {
+        match &self.0[key] {
+            Checked::Span(span) => *span,
+            other => unreachable!("`{key}` is {other:?}, not a time"),
+        }
+    }
+    fn flag(&self, key: &str) -> bool {
+        matches!(&self.0[key], Checked::Flag(true))
+    }
+    fn text(&self, key: &str) -> &str {
+        match &self.0[key] {
+            Checked::Text(text) => text,
+            other => unreachable!("`{key}` is {other:?}, not text"),
+        }
+    }
+    fn words(&self, key: &str) -> &[String] {
+        match &self.0[key] {
+            Checked::Words(words) => words,
+            // A default is one word.
+            Checked::Text(text) => std::slice::from_ref(text),
+            other => unreachable!("`{key}` is {other:?}, not a list of words"),
+        }
+    }
+    fn addresses(&self, key: &str) -> &[SocketAddr] {
+        match &self.0[key] {
+            Checked::Addresses(addresses) => addresses,
+            other => unreachable!("`{key}` is {other:?}, not a list of addresses"),
+        }
+    }
+}
+
+/// Makes the configuration of checked values, and checks what concerns several of them.
+pub(super) fn build(values: &Values, streams: Vec<StreamDeclaration>, problems: &mut Problems) -> Config {
+    let taken = Taken(values);
+    let data_dir = PathBuf::from(taken.text("data_dir"));
+    if data_dir.as_os_str().is_empty() {
+        problems.push("data_dir", "`` is not a directory");
+    }
+    if taken.text("journal.kind") != "embedded" {
+        problems.push("journal.kind", "`kafka` is not built yet: write \"embedded\"");
+    }
+    let listen = taken.addresses("listen").to_vec();
+    let allow_remote = taken.flag("allow_remote");
+    if let Some(remote) = listen.iter().find(|address| !address.ip().is_loopback())
+        && !allow_remote
+    {
+        let message = format!(
+            "`{remote}` can be reached from other machines, and there is no authentication yet: \
+             set `allow_remote = true` (--allow-remote) if that is wanted"
+        );
+        problems.push("listen", message);
+    }
+    let directory = match lake_directory(taken.text("lake.url")) {
+        Ok(directory) => directory.unwrap_or_else(|| data_dir.join("lake")),
+        Err(message) => {
+            problems.push("lake.url", message);
+            PathBuf::new()
+        }
+    };
+    let lake = lake(&taken, directory);
+    if lake.sink.compact.small_bytes > lake.sink.compact.target_bytes {
+        problems.push(
+            "lake.compact.small",
+            "is above `lake.compact.target`: merged files would be merged again",
+        );
+    }
+    Config {
+        listen,
+        allow_remote,
+        roles: roles(taken.words("roles")),
+        shutdown_timeout: taken.span("shutdown_timeout"),
+        journal: JournalConfig {
+            segment_bytes: taken.number("journal.segment_size"),
+            retain: taken.span("journal.retain"),
+            disk_reserve_bytes: taken.number("journal.disk_reserve"),
+            queue_bytes: taken.number("journal.queue"),
+        },
+        lake,
+        ingest: IngestConfig {
+            in_flight_bytes: taken.number("ingest.in_flight"),
+            connections: taken.number("ingest.connections"),
+            head_timeout: taken.span("ingest.head_timeout"),
+            body_timeout: taken.span("ingest.body_timeout"),
+            idle_timeout: taken.span("ingest.idle_timeout"),
+        },
+        analytics: AnalyticsConfig {
+            tail_bytes: taken.number("analytics.tail_bytes"),
+            memory_bytes: taken.number("analytics.memory"),
+            queries: taken.number("analytics.queries"),
+            sql_bytes: taken.number("analytics.sql_bytes"),
+            sql_timeout: taken.span("analytics.sql_timeout"),
+            sql_rows: taken.number("analytics.sql_rows"),
+        },
+        data_dir,
+        streams,
+        values: values.clone(),
+    }
+}
+
+fn roles(words: &[String]) -> Roles {
+    let has = |word: &str| words.iter().any(|one| one == word || one == "all");
+    Roles {
+        ingest: has("ingest"),
+        sink: has("sink"),
+        analytics: has("analytics"),
+    }
+}
+
+fn lake(taken: &Taken<'_>, directory: PathBuf) -> LakeConfig {
+    let sink = sink::LakeSinkOptions {
+        roll_bytes: taken.number("lake.roll.size"),
+        roll_every: taken.span("lake.roll.every"),
+        tail_bytes: taken.number("lake.roll.tail"),
+        writer: lake::WriterOptions {
+            row_group_rows: usize::try_from(taken.number("lake.row_group_rows")).unwrap_or(usize::MAX),
+            lz4: taken.flag("lake.lz4"),
+        },
+        compact: lake::CompactOptions {
+            small_bytes: taken.number("lake.compact.small"),
+            target_bytes: taken.number("lake.compact.target"),
+        },
+        compact_every: taken.span("lake.compact.every"),
+        vacuum_every: taken.span("lake.vacuum.every"),
+        expire_every: taken.span("lake.retention.every"),
+        // A third of the time for reading on, the rest for the commit and for everybody else.
+        drain: taken.span("shutdown_timeout") / 3,
+        maintenance_stop: taken.span("shutdown_timeout") / 6,
+        ..sink::LakeSinkOptions::default()
+    };
+    LakeConfig {
+        directory,
+        keep_removed: taken.span("lake.keep_removed"),
+        sink,
+    }
+}
+
+/// The directory that `lake.url` names, if it names one.
+fn lake_directory(url: &str) -> Result<Option<PathBuf>, String> {
+    match url.split_once("://") {
+        None if url.is_empty() => Ok(None),
+        None => Ok(Some(PathBuf::from(url))),
+        Some(("file", path)) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
+        Some(("file", _)) => Err("a file:// URL needs an absolute path, as \"file:///var/lake\"".to_owned()),
+        // The URL is not shown: it may carry credentials.
+        Some((scheme, _)) => Err(format!("`{scheme}://` is not built yet: write a directory")),
+    }
+}

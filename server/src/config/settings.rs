@@ -1,0 +1,277 @@
+//! Every setting: its key, what may be written there, its default, and what it is for.
+//!
+//! One table, from which unknown keys are told from known ones, values are checked, environment variables get
+//! their names and `tidemill check` prints; so none of them can disagree.
+
+use std::time::Duration;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The key with dots, as `lake.roll.size`.
+    pub key: &'static str,
+    /// What may be written there.
+    pub kind: Kind,
+    /// What holds when nothing is written, as it would be written.
+    pub default: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// What may be written for a setting. Bounds are inclusive.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Any text; empty when absent.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Count(u64, u64),
+    /// A size with a unit.
+    Bytes(u64, u64),
+    /// A time with a unit.
+    Span(Duration, Duration),
+    /// One of some words.
+    Word(&'static [&'static str]),
+    /// One or several of some words.
+    Words(&'static [&'static str]),
+    /// One or several socket addresses.
+    Addresses,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TIDEMILL_{}", self.key.to_ascii_uppercase().replace('.', "_"))
+    }
+
+    /// The setting of that key.
+    #[must_use]
+    pub fn of(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+const fn s(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;
+
+const fn setting(key: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Setting {
+    Setting {
+        key,
+        kind,
+        default,
+        about,
+    }
+}
+
+/// The words of `roles`.
+pub(super) const ROLES: &[&str] = &["all", "ingest", "sink", "analytics"];
+
+/// Every setting, in the order in which they are printed.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "listen",
+        Kind::Addresses,
+        "127.0.0.1:8080",
+        "addresses to listen on; every route answers on each",
+    ),
+    setting(
+        "allow_remote",
+        Kind::Flag,
+        "false",
+        "allow listeners that other machines reach; there is no authentication yet",
+    ),
+    setting(
+        "data_dir",
+        Kind::Text,
+        "./tidemill-data",
+        "directory of journal, catalog and, unless `lake.url` says otherwise, lake",
+    ),
+    setting("roles", Kind::Words(ROLES), "all", "what this process does"),
+    setting(
+        "shutdown_timeout",
+        Kind::Span(s(1), s(600)),
+        "30s",
+        "an ordered shutdown takes at most this long",
+    ),
+    setting(
+        "journal.kind",
+        Kind::Word(&["embedded", "kafka"]),
+        "embedded",
+        "where accepted events become durable",
+    ),
+    setting(
+        "journal.segment_size",
+        Kind::Bytes(20 * MIB, 4 * GIB),
+        "128MiB",
+        "size of one segment file",
+    ),
+    setting(
+        "journal.retain",
+        Kind::Span(ms(0), s(3650 * DAY)),
+        "0s",
+        "records stay this long although the lake has them",
+    ),
+    setting(
+        "journal.disk_reserve",
+        Kind::Bytes(0, 1024 * TIB),
+        "512MiB",
+        "ingest answers 503 when less is free on the disk",
+    ),
+    setting(
+        "journal.queue",
+        Kind::Bytes(128 * MIB, 64 * GIB),
+        "256MiB",
+        "bytes of records that may wait to be written",
+    ),
+    setting(
+        "lake.url",
+        Kind::Text,
+        "",
+        "directory of the lake, or a file:// URL; data_dir/lake when absent",
+    ),
+    setting(
+        "lake.lz4",
+        Kind::Flag,
+        "false",
+        "lz4_raw in place of zstd(1) for text: faster, larger",
+    ),
+    setting(
+        "lake.row_group_rows",
+        Kind::Count(1_024, 1 << 24),
+        "1048576",
+        "rows of one Parquet row group",
+    ),
+    setting(
+        "lake.keep_removed",
+        Kind::Span(s(60), s(365 * DAY)),
+        "15m",
+        "removed files stay this long for running queries",
+    ),
+    setting(
+        "lake.roll.size",
+        Kind::Bytes(MIB, 4 * GIB),
+        "128MiB",
+        "a file is committed at about this size",
+    ),
+    setting(
+        "lake.roll.every",
+        Kind::Span(ms(100), s(DAY)),
+        "60s",
+        "a file is committed when its first row is this old",
+    ),
+    setting(
+        "lake.roll.tail",
+        Kind::Bytes(MIB, 64 * GIB),
+        "256MiB",
+        "most bytes of records in open files of all streams",
+    ),
+    setting(
+        "lake.compact.every",
+        Kind::Span(ms(0), s(DAY)),
+        "60s",
+        "time between compactions of a table; 0s means never",
+    ),
+    setting(
+        "lake.compact.small",
+        Kind::Bytes(0, 4 * GIB),
+        "64MiB",
+        "neighbouring files below this size are merged",
+    ),
+    setting(
+        "lake.compact.target",
+        Kind::Bytes(MIB, 4 * GIB),
+        "128MiB",
+        "merged files grow to about this size",
+    ),
+    setting(
+        "lake.vacuum.every",
+        Kind::Span(ms(0), s(30 * DAY)),
+        "10m",
+        "time between vacuums of a table; 0s means never",
+    ),
+    setting(
+        "lake.retention.every",
+        Kind::Span(s(1), s(DAY)),
+        "5m",
+        "time between looks at a stream's retention",
+    ),
+    setting(
+        "ingest.in_flight",
+        Kind::Bytes(64 * MIB, 64 * GIB),
+        "256MiB",
+        "bytes of bodies that may be in flight; beyond is 429",
+    ),
+    setting(
+        "ingest.connections",
+        Kind::Count(16, 1 << 20),
+        "20000",
+        "most open connections",
+    ),
+    setting(
+        "ingest.head_timeout",
+        Kind::Span(ms(100), s(600)),
+        "10s",
+        "a request's head must be there after this time",
+    ),
+    setting(
+        "ingest.body_timeout",
+        Kind::Span(ms(100), s(600)),
+        "30s",
+        "a body must not pause longer than this",
+    ),
+    setting(
+        "ingest.idle_timeout",
+        Kind::Span(s(1), s(HOUR)),
+        "75s",
+        "a connection without a request is closed after this time",
+    ),
+    setting(
+        "analytics.tail_bytes",
+        Kind::Bytes(MIB, 64 * GIB),
+        "256MiB",
+        "decoded tail that is kept in memory",
+    ),
+    setting(
+        "analytics.memory",
+        Kind::Bytes(16 * MIB, 1024 * GIB),
+        "512MiB",
+        "memory of all queries together",
+    ),
+    setting(
+        "analytics.queries",
+        Kind::Count(1, 1_024),
+        "16",
+        "queries that run at once; beyond is 429",
+    ),
+    setting(
+        "analytics.sql_bytes",
+        Kind::Bytes(KIB, MIB),
+        "64KiB",
+        "longest SQL text",
+    ),
+    setting(
+        "analytics.sql_timeout",
+        Kind::Span(ms(10), s(HOUR)),
+        "30s",
+        "longest time of a query",
+    ),
+    setting(
+        "analytics.sql_rows",
+        Kind::Count(1, 100_000_000),
+        "100000000",
+        "most rows of a streamed answer",
+    ),
+];

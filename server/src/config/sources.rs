@@ -1,0 +1,110 @@
+//! Where settings come from, and how they become one table: files in order, then the environment, then flags.
+
+use std::path::PathBuf;
+
+use toml::{Table, Value};
+
+use super::problem::Problems;
+use super::settings::{Kind, SETTINGS, Setting};
+
+/// Variables with our prefix that are not settings: of the logs, of `--config` itself, and of the tests.
+const OTHER_VARIABLES: &[&str] = &[
+    "TIDEMILL_CONFIG",
+    "TIDEMILL_LOG",
+    "TIDEMILL_LOG_FORMAT",
+    "TIDEMILL_SOAK",
+    "TIDEMILL_URL",
+];
+
+/// Everything that says what the configuration is.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Files, later ones override by key.
+    pub files: Vec<PathBuf>,
+    /// The environment; only names that begin with `TIDEMILL_` are looked at.
+    pub environment: Vec<(String, String)>,
+    /// Keys and values from the command line, in the form of an environment variable's value.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl Sources {
+    /// Takes the process's environment.
+    #[must_use]
+    pub fn with_environment(mut self) -> Self {
+        // A name or value that is not UTF-8 cannot be a setting of ours.
+        self.environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with("TIDEMILL_"))
+            .collect();
+        self
+    }
+}
+
+/// One table of everything that was said, not yet checked.
+pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
+    let mut merged = Table::new();
+    let mut problems = Problems::default();
+    for path in &sources.files {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Err(error) => problems.push(name, format!("read the file: {error}")),
+            Ok(text) => match text.parse::<Table>() {
+                Err(error) => problems.push(name, format!("not TOML: {}", error.to_string().trim_end())),
+                Ok(table) => overlay(&mut merged, table),
+            },
+        }
+    }
+    for (name, value) in &sources.environment {
+        if OTHER_VARIABLES.contains(&name.as_str()) {
+            continue;
+        }
+        match SETTINGS.iter().find(|setting| setting.variable() == *name) {
+            Some(setting) => set(&mut merged, setting, value),
+            None => {
+                let names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+                let hint = super::check::hint(name, names.iter().map(String::as_str));
+                problems.push(name.as_str(), format!("no setting has this variable{hint}"));
+            }
+        }
+    }
+    for (key, value) in &sources.flags {
+        if let Some(setting) = Setting::of(key) {
+            set(&mut merged, setting, value);
+        }
+    }
+    problems.none()?;
+    Ok(merged)
+}
+
+/// Lays `over` on `under`, key by key.
+fn overlay(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => overlay(below, above),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets a key from text. What is not of the setting's kind stays text, which the check then reports.
+fn set(table: &mut Table, setting: &Setting, text: &str) {
+    let value = match setting.kind {
+        Kind::Flag => text.parse().map(Value::Boolean).ok(),
+        Kind::Count(..) => text.parse().map(Value::Integer).ok(),
+        Kind::Words(_) | Kind::Addresses => {
+            let parts = text.split(',').map(|part| Value::String(part.trim().to_owned()));
+            Some(Value::Array(parts.collect()))
+        }
+        Kind::Text | Kind::Bytes(..) | Kind::Span(..) | Kind::Word(_) => None,
+    };
+    let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
+    let mut over = value;
+    for part in setting.key.rsplit('.') {
+        over = Value::Table(Table::from_iter([(part.to_owned(), over)]));
+    }
+    if let Value::Table(over) = over {
+        overlay(table, over);
+    }
+}

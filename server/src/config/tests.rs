@@ -1,0 +1,142 @@
+//! What is accepted, what is refused, and what a refusal says.
+
+use super::settings::{SETTINGS, Setting};
+use super::*;
+
+fn sources(text: &str) -> (tempfile::TempDir, Sources) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tidemill.toml");
+    std::fs::write(&file, text).expect("write");
+    let sources = Sources {
+        files: vec![file],
+        ..Sources::default()
+    };
+    (directory, sources)
+}
+
+fn problems_of(text: &str) -> Vec<Problem> {
+    let (_directory, sources) = sources(text);
+    load(&sources).expect_err("refused").0
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let config = load(&Sources::default()).expect("defaults");
+    assert_eq!(config.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+    assert_eq!(config.lake.directory, config.data_dir.join("lake"));
+    assert_eq!(config.lake.sink.roll_bytes, 128 << 20);
+    assert!(config.roles.ingest && config.roles.sink && config.roles.analytics);
+}
+
+#[test]
+fn the_documented_default_of_the_sink_is_its_own_default() {
+    let ours = load(&Sources::default()).expect("defaults").lake.sink;
+    let own = sink::LakeSinkOptions::default();
+    assert_eq!(
+        (ours.roll_bytes, ours.roll_every),
+        (own.roll_bytes, own.roll_every)
+    );
+    assert_eq!(
+        (ours.tail_bytes, ours.compact_every),
+        (own.tail_bytes, own.compact_every)
+    );
+    assert_eq!(
+        (ours.vacuum_every, ours.expire_every),
+        (own.vacuum_every, own.expire_every)
+    );
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_key_value_and_bound() {
+    let problems = problems_of(
+        "listn = \"127.0.0.1:1\"\nroles = [\"ingst\"]\nlake.roll.size = \"1KiB\"\nlake.roll.every = 5\n\
+         lake.rol = 1\ndestinations.w.kind = \"mysql\"\njournal.kind = \"kafka\"\ndata_dir = true\n",
+    );
+    let found = |key: &str| {
+        let problem = problems.iter().find(|problem| problem.key == key);
+        problem
+            .unwrap_or_else(|| panic!("{key} in {problems:?}"))
+            .message
+            .clone()
+    };
+    assert_eq!(found("listn"), "unknown key, did you mean `listen`?");
+    assert!(found("roles").contains("`ingst`") && found("roles").contains("did you mean `ingest`?"));
+    assert_eq!(found("lake.roll.size"), "`1KiB` is below the minimum of `1MiB`");
+    assert!(found("lake.roll.every").contains("a time with a unit"));
+    assert!(found("lake.rol").contains("did you mean `lake.roll"));
+    assert!(found("destinations.w.kind").contains("`mysql` are not built yet"));
+    assert!(found("journal.kind").contains("not built yet"));
+    assert!(found("data_dir").contains("true"));
+    assert_eq!(problems.len(), 8, "{problems:?}");
+}
+
+#[test]
+fn a_listener_for_other_machines_needs_a_word_of_its_own() {
+    let problems = problems_of("listen = [\"127.0.0.1:1\", \"0.0.0.0:2\"]");
+    assert!(problems[0].message.contains("`0.0.0.0:2`"), "{problems:?}");
+    let (_directory, sources) = sources("listen = \"0.0.0.0:2\"\nallow_remote = true");
+    assert!(load(&sources).is_ok());
+}
+
+#[test]
+fn later_files_then_the_environment_then_flags_override_by_key() {
+    let (_first, mut sources) =
+        self::sources("[lake.roll]\nsize = \"10MiB\"\nevery = \"7s\"\n[journal]\nqueue = \"150MiB\"");
+    let (_second, other) = self::sources("[lake.roll]\nsize = \"20MiB\"");
+    sources.files.extend(other.files);
+    sources.environment = vec![
+        ("TIDEMILL_JOURNAL_QUEUE".to_owned(), "200MiB".to_owned()),
+        (
+            "TIDEMILL_LISTEN".to_owned(),
+            "127.0.0.1:1, 127.0.0.1:2".to_owned(),
+        ),
+        ("TIDEMILL_LAKE_LZ4".to_owned(), "true".to_owned()),
+        ("TIDEMILL_INGEST_CONNECTIONS".to_owned(), "77".to_owned()),
+    ];
+    sources.flags = vec![("listen", "127.0.0.1:3".to_owned())];
+    let config = load(&sources).expect("fine");
+    assert_eq!(config.lake.sink.roll_bytes, 20 << 20);
+    assert_eq!(config.lake.sink.roll_every, std::time::Duration::from_secs(7));
+    assert_eq!(config.journal.queue_bytes, 200 << 20);
+    assert_eq!(config.ingest.connections, 77);
+    assert!(config.lake.sink.writer.lz4);
+    assert_eq!(config.listen, ["127.0.0.1:3".parse().expect("an address")]);
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_with_a_hint() {
+    let sources = Sources {
+        environment: vec![("TIDEMILL_DATADIR".to_owned(), "x".to_owned())],
+        ..Sources::default()
+    };
+    let problems = load(&sources).expect_err("refused");
+    assert!(
+        problems.to_string().contains("did you mean `TIDEMILL_DATA_DIR`?"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn an_object_store_says_that_it_is_not_built_and_hides_its_credentials() {
+    let problems = problems_of("lake.url = \"s3://key:secret@bucket/x\"");
+    assert!(problems[0].message.contains("not built yet"));
+    assert!(!problems[0].message.contains("secret"));
+}
+
+#[test]
+fn what_check_prints_is_a_configuration_with_the_same_meaning() {
+    let (_directory, sources) =
+        sources("roles = [\"sink\", \"analytics\"]\ndata_dir = \"/tmp/a \\\" b\"\nlake.roll.every = \"90s\"");
+    let config = load(&sources).expect("fine");
+    let printed = effective(&config);
+    let (_again, sources) = self::sources(&printed);
+    let same = load(&sources).unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
+    assert_eq!(effective(&same), printed);
+    assert_eq!(same.roles, config.roles);
+}
+
+#[test]
+fn no_two_settings_have_one_variable() {
+    let names: std::collections::BTreeSet<_> = SETTINGS.iter().map(Setting::variable).collect();
+    assert_eq!(names.len(), SETTINGS.len());
+}

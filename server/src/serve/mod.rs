@@ -1,0 +1,204 @@
+//! The running server: every stage of the configured roles, the sockets in front of them, and their ordered end.
+//!
+//! ```text
+//! start:     data_dir ► catalog ► journal (recovery) ► lake ► sink ► analytics ► ingest ► sockets
+//! shutdown:  sockets ► requests in flight ► sink: read on, roll, commit ► journal            (I-7)
+//! ```
+//!
+//! Each part is stopped when everything that feeds it has ended, and whoever is late is named every 5 s.
+
+mod admin;
+mod catalog;
+mod docs;
+mod metrics;
+mod openapi;
+mod problem;
+mod readiness;
+mod routes;
+mod signals;
+mod sockets;
+mod stages;
+mod timed;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::embedded::Health;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+pub use catalog::CatalogError;
+use routes::Routes;
+pub(crate) use signals::Signals;
+use stages::Stages;
+pub use stages::StartError;
+pub(crate) use stages::{journal_directory, open_tables, read_only_router};
+
+/// How often a shutdown says whom it waits for.
+const LATE_EVERY: Duration = Duration::from_secs(5);
+
+/// Where the life of a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Everything is taken.
+    Serving,
+    /// Nothing new is accepted, what is in flight finishes.
+    Draining,
+    /// What has not finished by now is dropped.
+    Cut,
+}
+
+/// A server that answers on its addresses. Dropping it ends it as a crash would, which loses nothing that was
+/// acknowledged; [`Server::shutdown`] ends it in order.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    phase: watch::Sender<Phase>,
+    acceptors: JoinSet<()>,
+    connections: TaskTracker,
+    upkeep: JoinSet<()>,
+    routes: Arc<Routes>,
+    stages: Stages,
+    shutdown_timeout: Duration,
+}
+
+impl Server {
+    /// Opens everything, recovers what a crash left, and returns once every address is listened on.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let recorder = metrics::recorder().map_err(StartError::Metrics)?;
+        let listeners = sockets::bind(&config.listen).map_err(StartError::Listen)?;
+        let addresses = listeners
+            .iter()
+            .map(tokio::net::TcpListener::local_addr)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| StartError::Listen(format!("ask for the address that was bound: {error}")))?;
+        let mut upkeep = JoinSet::new();
+        let recorded = recorder.clone();
+        upkeep.spawn(async move {
+            let mut ticks = tokio::time::interval(metrics::UPKEEP_EVERY);
+            loop {
+                ticks.tick().await;
+                recorded.run_upkeep();
+            }
+        });
+
+        let mut stages = stages::open(&config).await?;
+        let routes = Arc::new(Routes::new(&mut stages, recorder));
+        let phase = watch::channel(Phase::Serving).0;
+        let places = sockets::connections_max(config.ingest.connections);
+        let places = Arc::new(Semaphore::new(
+            usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS),
+        ));
+        let connections = TaskTracker::new();
+        let mut acceptors = JoinSet::new();
+        let options = stages::http_options(&config);
+        for listener in listeners {
+            let routes = Arc::clone(&routes);
+            let (tracker, ending) = (connections.clone(), phase.subscribe());
+            let handle = move |accepted| {
+                let connection = routes::serve(Arc::clone(&routes), accepted, options, ending.clone());
+                tracker.spawn(connection);
+            };
+            acceptors.spawn(sockets::accept(
+                listener,
+                Arc::clone(&places),
+                phase.subscribe(),
+                handle,
+            ));
+        }
+        tracing::info!(?addresses, data_dir = %config.data_dir.display(), "serving");
+        Ok(Self {
+            addresses,
+            phase,
+            acceptors,
+            connections,
+            upkeep,
+            routes,
+            stages,
+            shutdown_timeout: config.shutdown_timeout,
+        })
+    }
+
+    /// Where it listens, with the ports that were chosen where the configuration says 0.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits until the journal takes nothing any more, and gives the reason (I-8). For ever when all is well.
+    pub async fn journal_stopped(&self) -> String {
+        let mut health = self.stages.journal_health();
+        let poisoned = health
+            .wait_for(|health| matches!(health, Health::Poisoned(_)))
+            .await;
+        if let Ok(health) = poisoned
+            && let Health::Poisoned(error) = &*health
+        {
+            return error.to_string();
+        }
+        // The journal was closed in order.
+        std::future::pending().await
+    }
+
+    /// Ends in flow order within the configured time. Gives whether everything was through by then; what was
+    /// not is in the journal, and is done after the next start.
+    pub async fn shutdown(self) -> bool {
+        let limit = self.shutdown_timeout;
+        let ended = timeout(limit, self.end_in_order()).await;
+        if ended.is_err() {
+            tracing::error!(
+                limit_s = limit.as_secs(),
+                "shutdown took too long and was cut short"
+            );
+        }
+        ended.unwrap_or(false)
+    }
+
+    async fn end_in_order(mut self) -> bool {
+        self.routes.drain();
+        self.phase.send_replace(Phase::Draining);
+        while self.acceptors.join_next().await.is_some() {}
+        let finished = self.finish_requests().await;
+        self.upkeep.shutdown().await;
+        // The routes hold the stages; the last connection may still let go of them.
+        drop(self.routes);
+        self.stages.shutdown().await;
+        finished
+    }
+
+    /// Waits for requests in flight, for half of the time that a shutdown has: the rest is for the sink.
+    async fn finish_requests(&self) -> bool {
+        self.connections.close();
+        let begun = Instant::now();
+        let limit = self.shutdown_timeout / 2;
+        loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                tracing::warn!(
+                    connections = self.connections.len(),
+                    "connections did not end in time"
+                );
+                self.phase.send_replace(Phase::Cut);
+                self.connections.wait().await;
+                return false;
+            }
+            if timeout(left.min(LATE_EVERY), self.connections.wait())
+                .await
+                .is_ok()
+            {
+                return true;
+            }
+            tracing::warn!(
+                connections = self.connections.len(),
+                waited_s = begun.elapsed().as_secs(),
+                "shutdown waits for requests in flight"
+            );
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! `GET /openapi.json`: OpenAPI 3.1, made of the declarations and the fixed routes.
+
+use event::{Catalog, FieldDeclaration, FieldType, RejectCode, StreamDeclaration, TimeUnit, UnknownFields};
+use serde_json::{Map, Value, json};
+
+/// The whole document.
+pub(super) fn document(catalog: &Catalog) -> Value {
+    let mut paths = Map::new();
+    let mut schemas = fixed_schemas();
+    for stream in catalog.iter() {
+        let name = stream.name.as_str();
+        schemas.insert(schema_name(name), event_schema(stream));
+        if !stream.name.is_built_in() {
+            paths.insert(
+                format!("/v1/streams/{name}/events"),
+                json!({
+                    "get": range(name), "post": ingest(stream)
+                }),
+            );
+            for route in &stream.routes {
+                paths.insert(route.clone(), json!({ "post": ingest(stream) }));
+            }
+        } else {
+            paths.insert(
+                format!("/v1/streams/{name}/events"),
+                json!({ "get": range(name) }),
+            );
+        }
+        paths.insert(
+            format!("/v1/streams/{name}/events/{{index}}"),
+            json!({ "get": nth(name) }),
+        );
+        paths.insert(format!("/v1/streams/{name}/stats"), json!({ "get": stats(name) }));
+        paths.insert(
+            format!("/v1/streams/{name}"),
+            json!({
+                "get": plain(&format!("Declaration, schema and counts of `{name}`"))
+            }),
+        );
+    }
+    paths.extend(fixed_paths());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tidemill",
+            "version": crate::version::TEXT,
+            "description": "Takes events in bulk, makes them durable before it answers, answers questions about them."
+        },
+        "paths": paths,
+        "components": { "schemas": schemas }
+    })
+}
+
+fn schema_name(stream: &str) -> String {
+    format!("event_{}", stream.trim_start_matches('_'))
+}
+
+fn fixed_paths() -> Map<String, Value> {
+    let sql_answers = json!({
+        "200": { "description": "The rows, in the form that `Accept` names", "content": {
+            "application/json": {}, "application/x-ndjson": {}, "text/csv": {},
+            "application/vnd.apache.arrow.stream": {}, "application/vnd.apache.parquet": {}, "text/plain": {}
+        } },
+        "default": problem()
+    });
+    let all = json!({
+        "/v1/streams": { "get": plain("Every stream: declaration, schema, counts") },
+        "/v1/stats": { "get": plain("Counts and statistics of every stream, at a glance") },
+        "/v1/sql": {
+            "get": {
+                "summary": "Answers one read-only SQL statement", "tags": ["questions"],
+                "parameters": [query("q", "the statement", json!({"type": "string"})), query("limit", "most rows", json!({"type": "integer"}))],
+                "responses": sql_answers
+            },
+            "post": {
+                "summary": "Answers one read-only SQL statement", "tags": ["questions"],
+                "requestBody": { "required": true, "content": {
+                    "text/plain": { "schema": { "type": "string" } },
+                    "application/json": { "schema": { "type": "object", "required": ["sql"], "properties": {
+                        "sql": { "type": "string" }, "params": { "type": "array" },
+                        "limit": { "type": "integer" }, "timeout": { "type": "string" }
+                    } } }
+                } },
+                "responses": sql_answers
+            }
+        },
+        "/livez": { "get": plain("Whether the process runs") },
+        "/readyz": { "get": {
+            "summary": "Whether events can be taken and questions answered", "tags": ["operations"],
+            "responses": { "200": { "description": "ready" }, "503": { "description": "not ready; the body says why" } }
+        } },
+        "/metrics": { "get": plain("Prometheus text") },
+        "/version": { "get": plain("Which Tidemill this is") },
+        "/openapi.json": { "get": plain("This document") },
+        "/docs": { "get": plain("This document for people") }
+    });
+    match all {
+        Value::Object(paths) => paths,
+        _ => Map::new(),
+    }
+}
+
+fn fixed_schemas() -> Map<String, Value> {
+    let codes: Vec<&str> = RejectCode::ALL.iter().map(|code| code.as_str()).collect();
+    let position = json!({ "type": "object", "properties": {
+        "partition": { "type": "integer" }, "offset": { "type": "integer" } } });
+    let rejection = json!({ "type": "object", "properties": {
+        "line": { "type": "integer" }, "code": { "type": "string", "enum": codes },
+        "field": { "type": ["string", "null"] }, "message": { "type": "string" }, "retryable": { "type": "boolean" }
+    } });
+    let answer = json!({ "type": "object", "properties": {
+        "accepted": { "type": "integer" }, "rejected": { "type": "integer" },
+        "durability": { "type": "string", "enum": ["fsync", "kafka_acks_all"] },
+        "trace_id": { "type": "string" },
+        "positions": { "type": "array", "items": position },
+        "rejections": { "type": "array", "items": rejection },
+        "rejections_truncated": { "type": "boolean" }
+    } });
+    let problem = json!({ "type": "object", "description": "RFC 9457", "properties": {
+        "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" },
+        "detail": { "type": "string" }
+    } });
+    Map::from_iter([
+        ("ingest_answer".to_owned(), answer),
+        ("problem".to_owned(), problem),
+    ])
+}
+
+fn ingest(stream: &StreamDeclaration) -> Value {
+    let event = json!({ "$ref": format!("#/components/schemas/{}", schema_name(stream.name.as_str())) });
+    json!({
+        "summary": format!("Takes events of `{}`: durable when it answers", stream.name),
+        "description": stream.description,
+        "tags": ["events in"],
+        "parameters": [query("on_error", "`reject` makes the request all or nothing", json!({"type": "string", "enum": ["accept", "reject"]}))],
+        "requestBody": { "required": true, "content": {
+            "application/x-ndjson": { "schema": { "type": "string", "description": "one event a line" } },
+            "application/json": { "schema": { "oneOf": [event.clone(), { "type": "array", "items": event }] } }
+        } },
+        "responses": {
+            "200": { "description": "At least one event was accepted", "content": {
+                "application/json": { "schema": { "$ref": "#/components/schemas/ingest_answer" } } } },
+            "422": { "description": "Every line was rejected", "content": {
+                "application/json": { "schema": { "$ref": "#/components/schemas/ingest_answer" } } } },
+            "429": { "description": "Too much is in flight: try again after `Retry-After`" },
+            "503": { "description": "The journal cannot take it now: try again after `Retry-After`" },
+            "default": problem()
+        }
+    })
+}
+
+fn range(stream: &str) -> Value {
+    let mut value = plain(&format!(
+        "Events of `{stream}` in [start, end), in index order, with a stable cursor"
+    ));
+    value["tags"] = json!(["questions"]);
+    value["parameters"] = json!([
+        query(
+            "start",
+            "RFC 3339, included",
+            json!({"type": "string", "format": "date-time"})
+        ),
+        query(
+            "end",
+            "RFC 3339, not included",
+            json!({"type": "string", "format": "date-time"})
+        ),
+        query("limit", "most events of one page", json!({"type": "integer"})),
+        query("cursor", "where the last page ended", json!({"type": "string"})),
+    ]);
+    value
+}
+
+fn nth(stream: &str) -> Value {
+    json!({
+        "summary": format!("The nth event of `{stream}`, from 0"),
+        "tags": ["questions"],
+        "parameters": [{ "name": "index", "in": "path", "required": true, "schema": { "type": "integer", "minimum": 0 } }],
+        "responses": {
+            "200": { "description": "The event" }, "404": { "description": "Past the end" },
+            "410": { "description": "Removed by retention" }, "default": problem()
+        }
+    })
+}
+
+fn stats(stream: &str) -> Value {
+    let mut value = plain(&format!("Counts and statistics of `{stream}`"));
+    value["tags"] = json!(["questions"]);
+    value["parameters"] = json!([
+        query(
+            "start",
+            "RFC 3339, included",
+            json!({"type": "string", "format": "date-time"})
+        ),
+        query(
+            "end",
+            "RFC 3339, not included",
+            json!({"type": "string", "format": "date-time"})
+        ),
+        query("interval", "one row for each, as `1h`", json!({"type": "string"})),
+        query(
+            "by",
+            "one row for each value of this field",
+            json!({"type": "string"})
+        ),
+    ]);
+    value
+}
+
+fn plain(summary: &str) -> Value {
+    json!({ "summary": summary, "tags": ["operations"], "responses": { "200": { "description": "The answer" }, "default": problem() } })
+}
+
+fn query(name: &str, about: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "query", "description": about, "schema": schema })
+}
+
+fn problem() -> Value {
+    json!({ "description": "What went wrong", "content": {
+        "application/problem+json": { "schema": { "$ref": "#/components/schemas/problem" } } } })
+}
+
+/// The JSON Schema of one event. A field that is read from inside another value is shown where it is read.
+fn event_schema(stream: &StreamDeclaration) -> Value {
+    let mut schema = json!({ "type": "object", "description": stream.description });
+    for field in &stream.fields {
+        place(&mut schema, &field.path, field);
+    }
+    if stream.unknown_fields == UnknownFields::Reject {
+        schema["additionalProperties"] = json!(false);
+    }
+    schema
+}
+
+fn place(schema: &mut Value, path: &[String], field: &FieldDeclaration) {
+    let Some((key, rest)) = path.split_first() else {
+        return;
+    };
+    if rest.is_empty() {
+        let whole = field_schema(field);
+        // A `json` field may be declared beside columns that are read from inside of it.
+        let place = &mut schema["properties"][key];
+        if place.is_null() {
+            *place = whole;
+        } else {
+            place["description"] = whole["description"].clone();
+        }
+        if !field.optional {
+            match schema["required"].as_array_mut() {
+                Some(required) => required.push(json!(key)),
+                None => schema["required"] = json!([key]),
+            }
+        }
+    } else {
+        let below = &mut schema["properties"][key];
+        if !below.is_object() {
+            *below = json!({ "type": "object" });
+        }
+        place(below, rest, field);
+    }
+}
+
+fn field_schema(field: &FieldDeclaration) -> Value {
+    let mut schema = match &field.kind {
+        FieldType::Bool => json!({ "type": "boolean" }),
+        FieldType::Int { min, max } => {
+            let mut schema = json!({ "type": "integer" });
+            if *min != i64::MIN {
+                schema["minimum"] = json!(min);
+            }
+            if *max != i64::MAX {
+                schema["maximum"] = json!(max);
+            }
+            schema
+        }
+        FieldType::Float { .. } => json!({ "type": "number" }),
+        FieldType::String { max_bytes } => json!({ "type": "string", "maxLength": max_bytes }),
+        FieldType::Enum { values } => json!({ "type": "string", "enum": values }),
+        FieldType::Uuid => json!({ "type": "string", "format": "uuid" }),
+        FieldType::Timestamp { unit: None } => json!({ "type": "string", "format": "date-time" }),
+        FieldType::Timestamp { unit: Some(unit) } => {
+            let unit = match unit {
+                TimeUnit::Seconds => "seconds since 1970",
+                TimeUnit::Milliseconds => "milliseconds since 1970",
+                TimeUnit::Microseconds => "microseconds since 1970",
+            };
+            json!({ "type": "integer", "description": unit })
+        }
+        FieldType::Json => json!({}),
+    };
+    if field.optional
+        && let Some(kind) = schema.get("type").cloned()
+    {
+        schema["type"] = json!([kind, "null"]);
+    }
+    if !field.description.is_empty() {
+        schema["description"] = json!(field.description);
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere() {
+        let document = document(&Catalog::new([]));
+        let text = document.to_string();
+        let references = text
+            .split("\"$ref\":\"#")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
+        let mut found = 0;
+        for reference in references {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+            found += 1;
+        }
+        assert!(found > 0);
+        assert_eq!(document["openapi"], "3.1.0");
+    }
+}

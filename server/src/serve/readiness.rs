@@ -1,0 +1,99 @@
+//! Whether this process can do what it is there for, found out when somebody asks.
+//!
+//! Ready means: the journal takes appends and the disk has more than its reserve free (ingest), the lake answers
+//! (sink, analytics), and no shutdown has begun. Lag does not change it, but is in the body.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use journal::embedded::Health;
+use lake::Table;
+use serde_json::{Value, json};
+use sink::LakeProgress;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// A lake that does not tell its version within this time is not reachable.
+const LAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What readiness is found out from.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    /// Whether this process takes events, so whether its journal must.
+    pub(super) takes_events: bool,
+    pub(super) journal: watch::Receiver<Health>,
+    pub(super) tables: Vec<Arc<Table>>,
+    pub(super) sink: Option<LakeProgress>,
+    pub(super) draining: AtomicBool,
+}
+
+impl Readiness {
+    /// Says that a shutdown has begun.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is ready, and the body that says why or why not.
+    pub(super) async fn look(&self) -> (bool, Value) {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let journal = self.journal();
+        let lake = self.lake().await;
+        let ready = !draining && journal.is_ok() && lake.is_ok();
+        let state = |found: &Result<(), String>| match found {
+            Ok(()) => json!({ "ok": true }),
+            Err(reason) => json!({ "ok": false, "reason": reason }),
+        };
+        let body = json!({
+            "ready": ready,
+            "draining": draining,
+            "journal": state(&journal),
+            "lake": state(&lake),
+            "sink": self.sink_lag().await,
+        });
+        (ready, body)
+    }
+
+    fn journal(&self) -> Result<(), String> {
+        match &*self.journal.borrow() {
+            Health::Poisoned(error) => Err(error.to_string()),
+            _ if !self.takes_events => Ok(()),
+            Health::Writable => Ok(()),
+            Health::ReadOnly => Err("the journal is open for reading only".to_owned()),
+            Health::DiskReserve => Err("the disk has no more free than its reserve".to_owned()),
+        }
+    }
+
+    /// One table stands for all: they lie in one store.
+    async fn lake(&self) -> Result<(), String> {
+        let Some(table) = self.tables.first() else {
+            return Ok(());
+        };
+        match timeout(LAKE_TIMEOUT, table.snapshot()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!(
+                "the lake did not answer within {} s",
+                LAKE_TIMEOUT.as_secs()
+            )),
+        }
+    }
+
+    async fn sink_lag(&self) -> Value {
+        let Some(sink) = &self.sink else {
+            return Value::Null;
+        };
+        let streams = sink.read().await.into_iter().map(|one| {
+            json!({
+                "stream": one.stream.as_str(),
+                "partition": one.partition.0,
+                "lag_records": one.lag_records(),
+                "open_rows": one.rows_open,
+                "read": one.read.0,
+                "committed": one.committed.0,
+                "stopped": one.stopped,
+            })
+        });
+        Value::Array(streams.collect())
+    }
+}

@@ -1,0 +1,263 @@
+//! Opens the stages of the configured roles, in the order in which data flows, and closes them in that order.
+//!
+//! # Roles over the embedded journal
+//! Whoever takes events or removes segments holds the journal's lock, so `ingest` and `sink` belong into one
+//! process; `ingest` alone is allowed and warned about, because its journal only grows. `analytics` alone opens
+//! journal and lake for reading, beside a process that writes them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use event::Catalog;
+use ingest::http::{HttpOptions, Pace};
+use ingest::{Ingest, IngestOptions};
+use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
+use journal::{Batcher, Journal};
+use lake::{Lake, LakeOptions, Table};
+use sink::LakeSink;
+use tokio::sync::watch;
+
+use super::catalog::{self, CatalogError};
+use super::readiness::Readiness;
+use super::timed::TimedJournal;
+use crate::config::{Config, Roles};
+
+/// The journal's directory in the data directory.
+const JOURNAL: &str = "journal";
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("create the data directory `{}`", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory holds nothing that could be read.
+    #[error("`{}` holds no catalog: nothing was ever served from it", path.display())]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The declared streams cannot be served.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The journal cannot be opened.
+    #[error("open the journal")]
+    Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A thread that opened something panicked.
+    #[error("the opening thread ended: {0}")]
+    Thread(String),
+    /// The lake cannot be opened.
+    #[error("open the lake")]
+    Lake(#[from] lake::LakeError),
+    /// Questions cannot be answered.
+    #[error("start analytics")]
+    Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(String),
+    /// The metrics recorder cannot be installed.
+    #[error("{0}")]
+    Metrics(String),
+}
+
+/// The open stages of one process.
+pub(super) struct Stages {
+    pub(super) catalog: Catalog,
+    pub(super) ingest: Option<Ingest>,
+    pub(super) questions: Option<axum::Router>,
+    embedded: Arc<EmbeddedJournal>,
+    tables: Vec<Arc<Table>>,
+    sink: Option<LakeSink>,
+}
+
+/// Opens every stage of the configured roles.
+pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
+    let Roles {
+        ingest,
+        sink,
+        analytics,
+    } = config.roles;
+    let writes = ingest || sink;
+    let catalog = open_catalog(config, writes)?;
+    let embedded = open_journal(config, writes).await?;
+    let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(Arc::<EmbeddedJournal>::clone(&embedded)));
+    let tables = if sink || analytics {
+        tables_of(config, &catalog, journal.as_ref(), !sink).await?
+    } else {
+        tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
+        Vec::new()
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let lake_sink = sink.then(|| {
+        LakeSink::start(
+            &runtime,
+            Arc::clone(&journal),
+            tables.clone(),
+            config.lake.sink.clone(),
+        )
+    });
+    let questions = if analytics {
+        Some(open_questions(config, &catalog, &journal, &tables).await?)
+    } else {
+        None
+    };
+    let ingest = ingest.then(|| {
+        let options = IngestOptions {
+            durability: journal.durability(),
+            in_flight_bytes_max: usize::try_from(config.ingest.in_flight_bytes).unwrap_or(usize::MAX),
+            ..IngestOptions::default()
+        };
+        Ingest::new(catalog.clone(), Batcher::new(Arc::clone(&journal)), options)
+    });
+    Ok(Stages {
+        catalog,
+        ingest,
+        questions,
+        embedded,
+        tables,
+        sink: lake_sink,
+    })
+}
+
+impl Stages {
+    /// What readiness is found out from.
+    pub(super) fn readiness(&self) -> Readiness {
+        Readiness {
+            takes_events: self.ingest.is_some(),
+            journal: self.embedded.health(),
+            tables: self.tables.clone(),
+            sink: self.sink.as_ref().map(LakeSink::progress),
+            draining: false.into(),
+        }
+    }
+
+    /// What the journal takes, now and later.
+    pub(super) fn journal_health(&self) -> watch::Receiver<Health> {
+        self.embedded.health()
+    }
+
+    /// Ends the stages behind the sockets: sink, then journal.
+    pub(super) async fn shutdown(self) {
+        drop(self.questions);
+        drop(self.ingest);
+        if let Some(sink) = self.sink {
+            sink.shutdown().await;
+        }
+        self.embedded.close().await;
+    }
+}
+
+/// How connections are served.
+pub(super) fn http_options(config: &Config) -> HttpOptions {
+    HttpOptions {
+        head_timeout: config.ingest.head_timeout,
+        idle_timeout: config.ingest.idle_timeout,
+        pace: Pace {
+            idle: config.ingest.body_timeout,
+            ..Pace::default()
+        },
+        ..HttpOptions::default()
+    }
+}
+
+/// A router that answers questions about a data directory without writing anything in it.
+pub(crate) async fn read_only_router(config: Config) -> Result<axum::Router, StartError> {
+    let catalog = open_catalog(&config, false)?;
+    let journal: Arc<dyn Journal> = open_journal(&config, false).await?;
+    let tables = tables_of(&config, &catalog, journal.as_ref(), true).await?;
+    open_questions(&config, &catalog, &journal, &tables).await
+}
+
+/// Every table of a data directory.
+pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<Arc<Table>>, StartError> {
+    let catalog = open_catalog(config, false)?;
+    let journal = open_journal(config, false).await?;
+    tables_of(config, &catalog, journal.as_ref(), read_only).await
+}
+
+fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
+    if writes {
+        let path = &config.data_dir;
+        std::fs::create_dir_all(path).map_err(|source| StartError::DataDir {
+            path: path.clone(),
+            source,
+        })?;
+        return Ok(catalog::open(path, config.streams.clone())?);
+    }
+    catalog::stored(&config.data_dir)?.ok_or_else(|| StartError::Empty {
+        path: config.data_dir.clone(),
+    })
+}
+
+/// Opens the journal on a thread for such work: after a crash it reads the last segment.
+async fn open_journal(config: &Config, writes: bool) -> Result<Arc<EmbeddedJournal>, StartError> {
+    let options = EmbeddedOptions {
+        directory: journal_directory(config),
+        segment_bytes: config.journal.segment_bytes,
+        queue_bytes: usize::try_from(config.journal.queue_bytes).unwrap_or(usize::MAX),
+        retain: config.journal.retain,
+        disk_reserve_bytes: config.journal.disk_reserve_bytes,
+    };
+    let open = move || {
+        if writes {
+            EmbeddedJournal::open(options)
+        } else {
+            EmbeddedJournal::open_read_only(options)
+        }
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    let journal = opened
+        .map_err(|error| StartError::Thread(error.to_string()))?
+        .map_err(|error| StartError::Journal(error.into()))?;
+    let recovered = journal.recovered();
+    tracing::info!(
+        id = %journal.id(),
+        generation = recovered.generation,
+        segments = recovered.segments,
+        bytes_cut = recovered.bytes_cut,
+        "journal is open"
+    );
+    Ok(journal)
+}
+
+/// Where the journal of a data directory is.
+pub(crate) fn journal_directory(config: &Config) -> PathBuf {
+    config.data_dir.join(JOURNAL)
+}
+
+async fn tables_of(
+    config: &Config,
+    catalog: &Catalog,
+    journal: &dyn Journal,
+    read_only: bool,
+) -> Result<Vec<Arc<Table>>, StartError> {
+    let lake = Lake::open(LakeOptions {
+        root: config.lake.directory.clone(),
+        journal: journal.id().to_string(),
+        read_only,
+        keep_removed: config.lake.keep_removed,
+    })
+    .await?;
+    let mut tables = Vec::new();
+    for stream in catalog.iter() {
+        tables.push(lake.table(Arc::clone(stream)).await?);
+    }
+    Ok(tables)
+}
+
+async fn open_questions(
+    config: &Config,
+    catalog: &Catalog,
+    journal: &Arc<dyn Journal>,
+    tables: &[Arc<Table>],
+) -> Result<axum::Router, StartError> {
+    let _ = (config, catalog, journal, tables);
+    Err(StartError::Analytics(
+        "it is not built yet: start with `--role ingest,sink`".into(),
+    ))
+}
