@@ -1,1 +1,38 @@
-//! Placeholder while dependencies are first built.
+//! Answers over what is stored and what has just arrived: REST questions and SQL.
+//!
+//! Takes only the lake, the journal and a request, so that it can run in a process of its own. Every query
+//! reads **files(v) ∪ journal[p(v), end)**: the journal's end is taken first, then the newest lake version v
+//! with its position p(v), so that each durable row is seen exactly once (I-2, I-5).
+//!
+//! DataFusion lives behind this wall; REST questions read the columns directly and never pass through SQL text.
+
+mod analytics;
+mod checked_sum;
+mod columns;
+mod encode;
+mod error;
+mod events;
+mod files;
+mod guard;
+mod http;
+mod json;
+mod parameters;
+mod partial;
+mod partial_store;
+mod pin;
+mod problem;
+mod provider;
+mod session;
+mod sketch;
+mod sql;
+mod sql_http;
+mod stats;
+mod tail;
+mod tail_exec;
+mod walk;
+mod wildcard;
+
+pub use analytics::{Analytics, AnalyticsOptions};
+pub use encode::Format;
+pub use error::{Fault, QueryError};
+pub use sql::{SqlAnswer, SqlBody, SqlRequest};

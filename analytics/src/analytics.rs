@@ -1,0 +1,224 @@
+//! The stage: what every question shares.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::SessionState;
+use event::{Catalog, Position, StreamDeclaration};
+use journal::Journal;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::files::Files;
+use crate::partial_store::PartialStore;
+use crate::pin::{LakeTables, Pin, Pinner, Tables};
+use crate::session::{SessionLimits, base};
+use crate::tail::Tail;
+use crate::{Format, QueryError, SqlAnswer, SqlRequest};
+
+/// Stack of a query thread. Planning recurses over what a statement nests; what the guard lets in needs far less.
+const STACK_BYTES: usize = 32 << 20;
+
+/// Bounds and places.
+#[derive(Clone, Debug)]
+pub struct AnalyticsOptions {
+    /// Where per-file partial aggregates are kept over restarts and queries spill.
+    pub cache_directory: PathBuf,
+    /// Decoded tail rows that are kept, in bytes.
+    pub tail_bytes: usize,
+    /// Memory of all queries together, in bytes.
+    pub memory_bytes: usize,
+    /// Disk for spilling of all queries together, in bytes.
+    pub spill_bytes: u64,
+    /// Most queries at once; one more gets 429.
+    pub queries_max: usize,
+    /// Time of a query that names none.
+    pub timeout: Duration,
+    /// Longest time that a query may ask for.
+    pub timeout_max: Duration,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+impl AnalyticsOptions {
+    /// The defaults, keeping caches under `cache_directory`.
+    #[must_use]
+    pub fn new(cache_directory: PathBuf) -> Self {
+        Self {
+            cache_directory,
+            tail_bytes: 128 << 20,
+            memory_bytes: 512 << 20,
+            spill_bytes: 8 << 30,
+            queries_max: 16,
+            timeout: Duration::from_secs(30),
+            timeout_max: Duration::from_secs(300),
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        }
+    }
+}
+
+/// Threads for work that computes, apart from those that wait for sockets. Ends without waiting, because it may
+/// be dropped inside another runtime.
+pub(crate) struct Compute(Option<Runtime>);
+
+impl Compute {
+    pub(crate) fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().expect("is there until dropped").handle().clone()
+    }
+}
+
+impl Drop for Compute {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What every question shares.
+pub(crate) struct Shared {
+    pub(crate) catalog: Catalog,
+    pub(crate) pinner: Arc<Pinner>,
+    pub(crate) base: SessionState,
+    pub(crate) compute: Compute,
+    pub(crate) files: Files,
+    pub(crate) partials: PartialStore,
+    pub(crate) options: AnalyticsOptions,
+    queries: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// A place among the queries that may run.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let permit = Arc::clone(&self.queries).try_acquire_owned();
+        permit.map_err(|_| QueryError::Busy {
+            limit: self.options.queries_max,
+        })
+    }
+
+    /// The declaration of a stream.
+    pub(crate) fn stream(&self, name: &str) -> Result<&Arc<StreamDeclaration>, QueryError> {
+        let found = self.catalog.get(name);
+        found.ok_or_else(|| QueryError::NotFound(format!("there is no stream `{name}`")))
+    }
+
+    /// Fixes what a question about `name` reads.
+    pub(crate) async fn pin(&self, name: &str) -> Result<Pin, QueryError> {
+        self.pinner.pin(self.stream(name)?).await
+    }
+
+    /// Waits until the journal has reached the positions: its reader waits for the record before each.
+    pub(crate) async fn reached(
+        &self,
+        stream: &StreamDeclaration,
+        positions: &[Position],
+    ) -> Result<(), QueryError> {
+        let deadline = tokio::time::Instant::now() + self.options.timeout;
+        for position in positions {
+            loop {
+                let end = self.pinner.journal.end(&stream.name).await?;
+                let Some(found) = end.iter().find(|end| end.partition == position.partition) else {
+                    return Err(QueryError::Invalid(format!(
+                        "there is no partition {}",
+                        position.partition
+                    )));
+                };
+                if found.offset >= position.offset {
+                    break;
+                }
+                let mut reader = self.pinner.journal.reader(&stream.name, *found).await?;
+                let more = tokio::time::timeout_at(deadline, reader.next(1)).await;
+                more.map_err(|_| QueryError::NotYet(position.to_string()))??;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Answers questions. Cheap to clone.
+#[derive(Clone)]
+pub struct Analytics {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Analytics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Analytics").finish_non_exhaustive()
+    }
+}
+
+impl Analytics {
+    /// Opens the stage over a lake and a journal, either of which may be read-only. Tables are opened when they
+    /// are first asked for.
+    ///
+    /// # Errors
+    /// [`QueryError::Storage`] when the cache directory cannot be made or threads cannot be started.
+    pub async fn open(
+        catalog: Catalog,
+        lake: Arc<lake::Lake>,
+        journal: Arc<dyn Journal>,
+        options: AnalyticsOptions,
+    ) -> Result<Self, QueryError> {
+        Self::over(catalog, Box::new(LakeTables::new(lake)), journal, options)
+    }
+
+    /// The same over any source of snapshots.
+    pub(crate) fn over(
+        catalog: Catalog,
+        tables: Box<dyn Tables>,
+        journal: Arc<dyn Journal>,
+        options: AnalyticsOptions,
+    ) -> Result<Self, QueryError> {
+        let spill = options.cache_directory.join("spill");
+        let partials = options.cache_directory.join("partials");
+        std::fs::create_dir_all(&spill)?;
+        std::fs::create_dir_all(&partials)?;
+        let tail = Arc::new(Tail::new(Arc::clone(&journal), options.tail_bytes));
+        let limits = SessionLimits {
+            memory_bytes: options.memory_bytes,
+            spill_bytes: options.spill_bytes,
+            spill_directory: spill,
+            threads: options.threads.max(1),
+        };
+        let compute = Builder::new_multi_thread()
+            .worker_threads(options.threads.max(1))
+            .thread_name("tidemill-query")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()?;
+        let shared = Shared {
+            catalog,
+            base: base(&limits, Arc::clone(&tail))?,
+            pinner: Arc::new(Pinner {
+                tables,
+                journal,
+                tail,
+            }),
+            compute: Compute(Some(compute)),
+            files: Files::new(),
+            partials: PartialStore::new(partials),
+            queries: Arc::new(Semaphore::new(options.queries_max)),
+            options,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Answers a question in SQL.
+    ///
+    /// # Errors
+    /// [`QueryError`]; its [`fault`](QueryError::fault) says who must act.
+    ///
+    /// # Cancellation
+    /// Dropping the future or the answer's stream ends the query.
+    pub async fn sql(&self, request: SqlRequest, format: Format) -> Result<SqlAnswer, QueryError> {
+        crate::sql::answer(Arc::clone(&self.shared), request, format).await
+    }
+
+    /// The routes of all questions.
+    pub fn router(&self) -> axum::Router {
+        crate::http::router(self.clone())
+    }
+}

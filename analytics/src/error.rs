@@ -1,0 +1,118 @@
+//! What can go wrong with a question, by whose fault it is.
+
+use datafusion::error::DataFusionError;
+use event::record::RecordError;
+use event::schema::SchemaError;
+
+/// Whose fault an error is, so who must act. The status code follows from this alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The question cannot be answered as it is.
+    Input,
+    /// What is asked for is not there.
+    Absent,
+    /// It was there and retention removed it.
+    Removed,
+    /// No asked-for format can be made.
+    Unacceptable,
+    /// A bound was reached; the same again later may pass.
+    Overload,
+    /// The question took longer than allowed.
+    Timeout,
+    /// Something that is read is away or damaged; an operator should look.
+    Outage,
+}
+
+/// Why a question got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// A parameter or a statement is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such stream or event.
+    #[error("{0}")]
+    NotFound(String),
+    /// Retention removed the event.
+    #[error("event {index} was removed by retention, the oldest one is {oldest}")]
+    Removed {
+        /// What was asked for.
+        index: u64,
+        /// The oldest event that is there.
+        oldest: u64,
+    },
+    /// No format of `Accept` can be made.
+    #[error(
+        "none of `{0}` can be made, possible are JSON, NDJSON, CSV, Arrow stream, Parquet and plain text"
+    )]
+    NotAcceptable(String),
+    /// As many queries run as may.
+    #[error("{limit} queries run already, which is the limit")]
+    Busy {
+        /// Most queries at once.
+        limit: usize,
+    },
+    /// The journal has not reached `min_position` in time.
+    #[error("the journal has not reached position {0} in time")]
+    NotYet(String),
+    /// The time limit was reached.
+    #[error("the query took longer than {0} ms")]
+    Timeout(u128),
+    /// The memory or spill limit was reached.
+    #[error("the query needs more memory than it may have: {0}")]
+    Memory(String),
+    /// Rows or bytes of an answer exceed the bound.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The lake, the journal or a file cannot be read.
+    #[error("{0}")]
+    Storage(String),
+}
+
+impl QueryError {
+    /// Who must act.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Invalid(_) | Self::TooLarge(_) => Fault::Input,
+            Self::NotFound(_) => Fault::Absent,
+            Self::Removed { .. } => Fault::Removed,
+            Self::NotAcceptable(_) => Fault::Unacceptable,
+            Self::Busy { .. } | Self::NotYet(_) | Self::Memory(_) => Fault::Overload,
+            Self::Timeout(_) => Fault::Timeout,
+            Self::Storage(_) => Fault::Outage,
+        }
+    }
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(message) => Self::Memory(message.clone()),
+            DataFusionError::ObjectStore(_)
+            | DataFusionError::ParquetError(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::External(_) => Self::Storage(error.to_string()),
+            other => Self::Invalid(other.strip_backtrace()),
+        }
+    }
+}
+
+macro_rules! storage {
+    ($($source:ty),+) => {$(
+        impl From<$source> for QueryError {
+            fn from(error: $source) -> Self {
+                Self::Storage(error.to_string())
+            }
+        }
+    )+};
+}
+
+storage!(
+    arrow_schema::ArrowError,
+    journal::error::ReadError,
+    lake::LakeError,
+    parquet::errors::ParquetError,
+    std::io::Error,
+    RecordError,
+    SchemaError
+);

@@ -1,0 +1,152 @@
+//! The nth event, and events of a range with a cursor.
+//!
+//! A cursor is the next index and a fingerprint of the question. An index never changes, so a cursor holds
+//! while events arrive, files roll, are compacted or go by retention: nothing is seen twice or skipped, save
+//! what retention removed.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use event::{FieldType, StreamDeclaration, schema};
+
+use crate::analytics::Shared;
+use crate::json::{write_text, write_value};
+use crate::parameters::{Filter, column};
+use crate::sketch::StableHasher;
+use crate::sql::as_of;
+use crate::walk::in_order;
+use crate::{QueryError, walk::Stretch};
+
+/// Events of a page when the request says nothing.
+pub(crate) const PAGE_EVENTS: usize = 100;
+/// Most events of a page.
+pub(crate) const PAGE_EVENTS_MAX: usize = 10_000;
+/// Bytes at which a page ends early, with a cursor.
+const PAGE_BYTES: usize = 16 << 20;
+
+/// The event of that index as JSON.
+pub(crate) async fn nth(shared: &Shared, stream: &str, index: u64) -> Result<Vec<u8>, QueryError> {
+    let pin = shared.pin(stream).await?;
+    let oldest = pin.snapshot.removed;
+    if index < oldest {
+        return Err(QueryError::Removed { index, oldest });
+    }
+    let mut out = Vec::new();
+    if let Some((file, row)) = pin.locate(index) {
+        let path = pin.snapshot.directory.join(&file.path);
+        for rows in shared.files.read(&path, row, Some(1), None)? {
+            let rows = schema::conform(&rows?, &schema::lake(&pin.declaration))?;
+            write_event(&mut out, &pin.declaration, &rows, 0, index)?;
+        }
+    } else {
+        let see = |stretch: Stretch| {
+            write_event(&mut out, &pin.declaration, &stretch.rows, 0, index)?;
+            Ok(false)
+        };
+        in_order(shared, &pin, index, |_, _| true, see).await?;
+    }
+    if out.is_empty() {
+        return Err(QueryError::NotFound(format!(
+            "`{stream}` has no event {index} yet"
+        )));
+    }
+    out.push(b'\n');
+    Ok(out)
+}
+
+/// A page of events that pass, from the cursor on.
+pub(crate) async fn page(
+    shared: &Shared,
+    stream: &str,
+    filter: &Filter,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<Vec<u8>, QueryError> {
+    let from = cursor.map_or(Ok(0), |cursor| read_cursor(cursor, stream, filter))?;
+    let pin = shared.pin(stream).await?;
+    let time = pin.declaration.time_column().to_owned();
+    let mut out = b"{\"events\":[".to_vec();
+    let (mut count, mut next) = (0, None);
+    let see = |stretch: Stretch| {
+        let mask = filter.mask(&stretch.rows, &time)?;
+        for row in 0..stretch.rows.num_rows() {
+            if mask.as_ref().is_some_and(|mask| !mask.value(row)) {
+                continue;
+            }
+            let index = stretch.first_index + row as u64;
+            if count == limit || out.len() >= PAGE_BYTES {
+                next = Some(index);
+                return Ok(false);
+            }
+            if count > 0 {
+                out.push(b',');
+            }
+            write_event(&mut out, &pin.declaration, &stretch.rows, row, index)?;
+            count += 1;
+        }
+        Ok(true)
+    };
+    in_order(shared, &pin, from, |min, max| filter.overlaps(min, max), see).await?;
+    out.extend_from_slice(b"],\"next_cursor\":");
+    match next {
+        Some(index) => write_text(&mut out, &write_cursor(index, stream, filter)),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(format!(",\"as_of\":{}}}\n", as_of(&[&pin])).as_bytes());
+    Ok(out)
+}
+
+/// `_index`, then the declared fields in order, `_extra`, `_received_at`, `_trace_id`.
+fn write_event(
+    out: &mut Vec<u8>,
+    stream: &Arc<StreamDeclaration>,
+    rows: &RecordBatch,
+    row: usize,
+    index: u64,
+) -> Result<(), QueryError> {
+    out.extend_from_slice(format!("{{\"{}\":{index}", schema::INDEX).as_bytes());
+    let mut put = |name: &str, raw: bool| -> Result<(), QueryError> {
+        let values = column(rows, name)?;
+        out.push(b',');
+        write_text(out, name);
+        out.push(b':');
+        if raw && values.is_valid(row) {
+            use arrow_array::cast::AsArray;
+            out.extend_from_slice(values.as_string::<i32>().value(row).as_bytes());
+        } else {
+            write_value(out, values, row)?;
+        }
+        Ok(())
+    };
+    for field in &stream.fields {
+        put(&field.name, field.kind == FieldType::Json)?;
+    }
+    if rows.column_by_name(schema::EXTRA).is_some() {
+        put(schema::EXTRA, true)?;
+    }
+    put(schema::RECEIVED_AT, false)?;
+    put(schema::TRACE_ID, false)?;
+    out.push(b'}');
+    Ok(())
+}
+
+fn fingerprint(stream: &str, filter: &Filter) -> u32 {
+    let mut hasher = StableHasher::new();
+    hasher.write(stream.as_bytes());
+    hasher.write(format!("{filter:?}").as_bytes());
+    (hasher.finish() >> 32) as u32
+}
+
+fn write_cursor(index: u64, stream: &str, filter: &Filter) -> String {
+    format!("{:08x}{index:x}", fingerprint(stream, filter))
+}
+
+fn read_cursor(cursor: &str, stream: &str, filter: &Filter) -> Result<u64, QueryError> {
+    let error = || QueryError::Invalid("`cursor` is not one that this question gave".to_owned());
+    let (found, index) = cursor.split_at_checked(8).ok_or_else(error)?;
+    if u32::from_str_radix(found, 16).ok() != Some(fingerprint(stream, filter)) {
+        return Err(error());
+    }
+    u64::from_str_radix(index, 16).map_err(|_| error())
+}

@@ -1,0 +1,257 @@
+//! The routes of questions (design §5).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use event::{FieldType, StreamDeclaration, schema};
+use http::{HeaderValue, header};
+use serde_json::{Map, Value, json};
+
+use crate::analytics::Shared;
+use crate::columns::type_name;
+use crate::events::{PAGE_EVENTS, PAGE_EVENTS_MAX, nth, page};
+use crate::parameters::{Filter, interval, moment, wanted};
+use crate::stats::{StatsQuestion, stats};
+use crate::{Analytics, QueryError, guard, sql_http};
+
+pub(crate) fn router(analytics: Analytics) -> Router {
+    Router::new()
+        .route("/v1/streams", get(streams))
+        .route("/v1/streams/{stream}", get(stream))
+        .route("/v1/streams/{stream}/events", get(events))
+        .route("/v1/streams/{stream}/events/{index}", get(event))
+        .route("/v1/streams/{stream}/stats", get(stream_stats))
+        .route("/v1/stats", get(all_stats))
+        .route("/v1/sql", get(sql_http::get).post(sql_http::post))
+        .layer(DefaultBodyLimit::max(2 * guard::TEXT_BYTES_MAX))
+        .with_state(analytics)
+}
+
+/// Runs a question on the threads that compute, within the time limit; dropping the future ends it.
+async fn compute<T: Send + 'static>(
+    analytics: &Analytics,
+    kind: &'static str,
+    work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+) -> Result<T, QueryError> {
+    let shared = &analytics.shared;
+    let _permit = shared.admit()?;
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn_on(work, &shared.compute.handle());
+    let limit = shared.options.timeout;
+    let answer = match tokio::time::timeout(limit, tasks.join_next()).await {
+        Err(_) => Err(QueryError::Timeout(limit.as_millis())),
+        Ok(Some(Ok(answer))) => answer,
+        Ok(_) => Err(QueryError::Storage(
+            "the question failed inside the engine".to_owned(),
+        )),
+    };
+    metrics::histogram!("tidemill_query_seconds", "kind" => kind).record(begun.elapsed().as_secs_f64());
+    answer
+}
+
+/// A JSON answer of bytes.
+fn document(bytes: Vec<u8>) -> Response {
+    let mut response = bytes.into_response();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn value(value: &Value) -> Response {
+    document(format!("{value}\n").into_bytes())
+}
+
+/// The query's parameters, each at most once.
+pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, QueryError> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if pairs.iter().any(|(other, _)| *other == name) {
+            return Err(QueryError::Invalid(format!("`{name}` is there twice")));
+        }
+        pairs.push((name.into_owned(), value.into_owned()));
+    }
+    Ok(pairs)
+}
+
+async fn streams(State(analytics): State<Analytics>) -> Result<Response, QueryError> {
+    let shared = Arc::clone(&analytics.shared);
+    let work = async move {
+        let mut all = Vec::new();
+        for declaration in shared.catalog.iter() {
+            all.push(describe(&shared, declaration).await?);
+        }
+        Ok(json!({"streams": all}))
+    };
+    Ok(value(&compute(&analytics, "streams", work).await?))
+}
+
+async fn stream(
+    State(analytics): State<Analytics>,
+    Path(name): Path<String>,
+) -> Result<Response, QueryError> {
+    let shared = Arc::clone(&analytics.shared);
+    let work = async move { describe(&shared, shared.stream(&name)?).await };
+    Ok(value(&compute(&analytics, "stream", work).await?))
+}
+
+async fn event(
+    State(analytics): State<Analytics>,
+    Path((name, index)): Path<(String, String)>,
+) -> Result<Response, QueryError> {
+    let index = index.parse().map_err(|_| {
+        QueryError::Invalid(format!(
+            "`{}` is no index, expected 0, 1, 2 …",
+            index.chars().take(64).collect::<String>()
+        ))
+    })?;
+    let shared = Arc::clone(&analytics.shared);
+    Ok(document(
+        compute(
+            &analytics,
+            "event",
+            async move { nth(&shared, &name, index).await },
+        )
+        .await?,
+    ))
+}
+
+async fn events(
+    State(analytics): State<Analytics>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, QueryError> {
+    let declaration = analytics.shared.stream(&name)?;
+    let (mut filter, mut limit, mut cursor) = (Filter::default(), PAGE_EVENTS, None);
+    for (key, text) in pairs(query.as_deref())? {
+        match key.as_str() {
+            "limit" => {
+                let found = text
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=PAGE_EVENTS_MAX).contains(limit));
+                limit = found.ok_or_else(|| {
+                    QueryError::Invalid(format!("`limit` is `{text}`, expected 1 to {PAGE_EVENTS_MAX}"))
+                })?;
+            }
+            "cursor" => cursor = Some(text),
+            _ => narrow(&mut filter, declaration, &key, &text)?,
+        }
+    }
+    let shared = Arc::clone(&analytics.shared);
+    let work = async move { page(&shared, &name, &filter, limit, cursor.as_deref()).await };
+    Ok(document(compute(&analytics, "range", work).await?))
+}
+
+fn narrow(filter: &mut Filter, stream: &StreamDeclaration, key: &str, text: &str) -> Result<(), QueryError> {
+    match key {
+        "start" => filter.start = Some(moment(key, text)?),
+        "end" => filter.end = Some(moment(key, text)?),
+        field => filter
+            .equal
+            .push((field.to_owned(), wanted(stream, field, text)?)),
+    }
+    Ok(())
+}
+
+async fn stream_stats(
+    State(analytics): State<Analytics>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, QueryError> {
+    let declaration = analytics.shared.stream(&name)?;
+    let mut question = StatsQuestion::default();
+    for (key, text) in pairs(query.as_deref())? {
+        match key.as_str() {
+            "interval" => question.interval = Some(interval(&text)?),
+            "by" => question.by = Some(text),
+            "exact" => {
+                question.exact = text.parse().map_err(|_| {
+                    QueryError::Invalid(format!("`exact` is `{text}`, expected true or false"))
+                })?;
+            }
+            _ => narrow(&mut question.filter, declaration, &key, &text)?,
+        }
+    }
+    let shared = Arc::clone(&analytics.shared);
+    let work = async move { stats(&shared, &name, &question).await };
+    Ok(value(&compute(&analytics, "stats", work).await?))
+}
+
+async fn all_stats(State(analytics): State<Analytics>) -> Result<Response, QueryError> {
+    let shared = Arc::clone(&analytics.shared);
+    let work = async move {
+        let mut all = Vec::new();
+        for declaration in shared.catalog.iter() {
+            all.push(stats(&shared, declaration.name.as_str(), &StatsQuestion::default()).await?);
+        }
+        Ok(json!({"streams": all}))
+    };
+    Ok(value(&compute(&analytics, "all_stats", work).await?))
+}
+
+/// A stream's declaration, columns and state.
+async fn describe(shared: &Shared, stream: &Arc<StreamDeclaration>) -> Result<Value, QueryError> {
+    let pin = shared.pinner.pin(stream).await?;
+    let fields = stream.fields.iter().map(|field| {
+        let mut entry = Map::new();
+        entry.insert("name".to_owned(), json!(field.name));
+        entry.insert("type".to_owned(), json!(kind(&field.kind)));
+        entry.insert("optional".to_owned(), json!(field.optional));
+        if let FieldType::Enum { values } = &field.kind {
+            entry.insert("values".to_owned(), json!(values));
+        }
+        if !field.description.is_empty() {
+            entry.insert("description".to_owned(), json!(field.description));
+        }
+        if field.path != [field.name.clone()] {
+            entry.insert("from".to_owned(), json!(field.path.join(".")));
+        }
+        Value::Object(entry)
+    });
+    let columns = crate::pin::table_schema(stream);
+    let columns = columns.fields().iter().map(|column| {
+        json!({"name": column.name(), "type": type_name(column.data_type()), "nullable": column.is_nullable()})
+    });
+    let positions = |positions: &[event::Position]| -> Vec<Value> {
+        let positions = positions.iter();
+        positions
+            .map(|at| json!({"partition": at.partition.0, "offset": at.offset.0}))
+            .collect()
+    };
+    Ok(json!({
+        "name": stream.name.as_str(),
+        "version": stream.version,
+        "description": stream.description,
+        "routes": stream.routes,
+        "time": stream.time_column(),
+        "key": stream.key,
+        "retention_seconds": stream.retention.map(|retention| retention.as_secs()),
+        "fields": fields.collect::<Vec<_>>(),
+        "columns": columns.collect::<Vec<_>>(),
+        "removed": pin.snapshot.removed,
+        "lake": {"version": pin.snapshot.version, "events": pin.lake_end() - pin.snapshot.removed,
+            "files": pin.snapshot.files.len(), "positions": positions(&pin.snapshot.positions)},
+        "journal": {"positions": positions(&pin.end)},
+        "lag_records": pin.lag(),
+        "hidden_columns": crate::session::HIDDEN.map(|name| Value::from(name)).to_vec(),
+        "index_column": schema::INDEX,
+    }))
+}
+
+fn kind(kind: &FieldType) -> &'static str {
+    match kind {
+        FieldType::Bool => "bool",
+        FieldType::Int { .. } => "int",
+        FieldType::Float { .. } => "float",
+        FieldType::String { .. } => "string",
+        FieldType::Enum { .. } => "enum",
+        FieldType::Uuid => "uuid",
+        FieldType::Timestamp { .. } => "timestamp",
+        FieldType::Json => "json",
+    }
+}

@@ -1,0 +1,165 @@
+//! What one query reads of one stream, fixed once, so that running it again gives the same rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
+use futures::future::BoxFuture;
+use journal::Journal;
+use lake::{DataFile, Lake, Snapshot, Table};
+use tokio::sync::Mutex;
+
+use crate::QueryError;
+use crate::tail::Tail;
+
+/// Offsets [from, to) of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TailRange {
+    /// The partition.
+    pub(crate) partition: Partition,
+    /// The first offset.
+    pub(crate) from: Offset,
+    /// The offset after the last.
+    pub(crate) to: Offset,
+}
+
+/// files(v) ∪ journal[p(v), end) of one stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Pin {
+    /// The stream.
+    pub(crate) declaration: Arc<StreamDeclaration>,
+    /// The lake version.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The tail of each partition, without empty ones.
+    pub(crate) tail: Vec<TailRange>,
+    /// Up to where this query sees each partition.
+    pub(crate) end: Vec<Position>,
+    /// The journal's partitions.
+    pub(crate) partitions: usize,
+}
+
+impl Pin {
+    /// The index after the last event of the lake.
+    pub(crate) fn lake_end(&self) -> u64 {
+        self.snapshot
+            .files
+            .last()
+            .map_or(self.snapshot.removed, |file| file.first_index + file.rows)
+    }
+
+    /// The index of the tail's first event; `None` when several partitions leave it open until the commit.
+    pub(crate) fn tail_index(&self) -> Option<u64> {
+        (self.partitions <= 1).then(|| self.lake_end())
+    }
+
+    /// The file of an event and its row there.
+    pub(crate) fn locate(&self, index: u64) -> Option<(&DataFile, u64)> {
+        let files = &self.snapshot.files;
+        let after = files.partition_point(|file| file.first_index <= index);
+        let file = files.get(after.checked_sub(1)?)?;
+        let row = index - file.first_index;
+        (row < file.rows).then_some((file, row))
+    }
+
+    /// Records that the lake does not have yet.
+    pub(crate) fn lag(&self) -> u64 {
+        self.tail.iter().map(|range| range.to.0 - range.from.0).sum()
+    }
+}
+
+/// Gives the newest snapshot of a stream's table: the lake, or a test's own.
+pub(crate) trait Tables: Send + Sync + 'static {
+    /// The newest version.
+    fn snapshot<'a>(
+        &'a self,
+        stream: &'a Arc<StreamDeclaration>,
+    ) -> BoxFuture<'a, Result<Arc<Snapshot>, QueryError>>;
+}
+
+/// The lake's tables, each opened when it is first asked for.
+pub(crate) struct LakeTables {
+    lake: Arc<Lake>,
+    open: Mutex<HashMap<StreamName, Arc<Table>>>,
+}
+
+impl LakeTables {
+    pub(crate) fn new(lake: Arc<Lake>) -> Self {
+        Self {
+            lake,
+            open: Mutex::default(),
+        }
+    }
+}
+
+impl Tables for LakeTables {
+    fn snapshot<'a>(
+        &'a self,
+        stream: &'a Arc<StreamDeclaration>,
+    ) -> BoxFuture<'a, Result<Arc<Snapshot>, QueryError>> {
+        Box::pin(async move {
+            let table = {
+                let mut open = self.open.lock().await;
+                match open.get(&stream.name) {
+                    Some(table) => Arc::clone(table),
+                    None => {
+                        let table = self.lake.table(Arc::clone(stream)).await?;
+                        open.insert(stream.name.clone(), Arc::clone(&table));
+                        table
+                    }
+                }
+            };
+            Ok(table.snapshot().await?)
+        })
+    }
+}
+
+/// Where pins come from.
+pub(crate) struct Pinner {
+    pub(crate) tables: Box<dyn Tables>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) tail: Arc<Tail>,
+}
+
+impl Pinner {
+    /// Fixes what a query reads. The journal's end comes first: rows that reach the lake in between are then in
+    /// the snapshot and out of the tail, never in neither.
+    pub(crate) async fn pin(&self, declaration: &Arc<StreamDeclaration>) -> Result<Pin, QueryError> {
+        let mut end = self.journal.end(&declaration.name).await?;
+        let snapshot = self.tables.snapshot(declaration).await?;
+        let mut tail = Vec::new();
+        for position in &mut end {
+            let stored = stored(&snapshot, position.partition);
+            if stored < position.offset {
+                tail.push(TailRange {
+                    partition: position.partition,
+                    from: stored,
+                    to: position.offset,
+                });
+            }
+            position.offset = position.offset.max(stored);
+            self.tail.forget(&declaration.name, position.partition, stored);
+        }
+        Ok(Pin {
+            declaration: Arc::clone(declaration),
+            partitions: end.len(),
+            snapshot,
+            tail,
+            end,
+        })
+    }
+}
+
+fn stored(snapshot: &Snapshot, partition: Partition) -> Offset {
+    let mut positions = snapshot.positions.iter();
+    positions
+        .find(|position| position.partition == partition)
+        .map_or(Offset(0), |position| position.offset)
+}
+
+/// The table's schema in SQL: the lake's columns and `_index`.
+pub(crate) fn table_schema(declaration: &StreamDeclaration) -> arrow_schema::SchemaRef {
+    let mut fields = schema::lake(declaration).fields().to_vec();
+    let index = arrow_schema::Field::new(schema::INDEX, arrow_schema::DataType::Int64, true);
+    fields.push(Arc::new(index));
+    Arc::new(arrow_schema::Schema::new(fields))
+}

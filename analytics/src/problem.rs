@@ -1,0 +1,39 @@
+//! Errors as RFC 9457 `application/problem+json`, in the same shape as every stage's.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use crate::{Fault, QueryError};
+
+impl IntoResponse for QueryError {
+    fn into_response(self) -> Response {
+        let status = match (&self, self.fault()) {
+            (Self::Busy { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
+            (_, Fault::Input) => StatusCode::BAD_REQUEST,
+            (_, Fault::Absent) => StatusCode::NOT_FOUND,
+            (_, Fault::Removed) => StatusCode::GONE,
+            (_, Fault::Unacceptable) => StatusCode::NOT_ACCEPTABLE,
+            (_, Fault::Overload) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Fault::Timeout) => StatusCode::REQUEST_TIMEOUT,
+            (_, Fault::Outage) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if self.fault() == Fault::Outage {
+            tracing::error!(error = %self, "question failed");
+        }
+        let again = matches!(self.fault(), Fault::Overload);
+        let title = status.canonical_reason().unwrap_or("Error");
+        let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(),
+            "detail": self.to_string()});
+        let mut response = (status, format!("{body}\n")).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if again {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,275 @@
+//! A stream as a table: an ordinary Parquet scan of the lake's files beside the tail, as a plain union.
+//!
+//! `_index` of a file's row is the file's first index, a partition value, plus Parquet's own row number, a
+//! virtual column: both survive a plan's way to another process, and splitting or skipping inside a file.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, TimestampMicrosecondArray, UInt64Array};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, Result, ScalarValue, Statistics, ToDFSchema};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn};
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
+use event::schema;
+use lake::DataFile;
+use object_store::path::Path;
+use parquet::arrow::RowNumber;
+
+use crate::pin::Pin;
+use crate::tail_exec::TailExec;
+
+const FIRST_INDEX: &str = "_first_index";
+const ROW_NUMBER: &str = "_row_number";
+
+/// One pinned stream.
+#[derive(Debug)]
+pub(crate) struct StreamTable {
+    pin: Arc<Pin>,
+    schema: SchemaRef,
+}
+
+impl StreamTable {
+    /// `schema` is the part of the table's columns that the query may see.
+    pub(crate) fn new(pin: Arc<Pin>, schema: SchemaRef) -> Self {
+        Self { pin, schema }
+    }
+
+    fn files(
+        &self,
+        state: &dyn Session,
+        files: &[DataFile],
+        wanted: &SchemaRef,
+        filters: &[Expr],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let file_schema = schema::lake(&self.pin.declaration);
+        let with_index = wanted.column_with_name(schema::INDEX).is_some();
+        let mut table = TableSchema::builder(Arc::clone(&file_schema));
+        if with_index {
+            let row_number = Field::new(ROW_NUMBER, DataType::Int64, false).with_extension_type(RowNumber);
+            table = table
+                .with_table_partition_cols(vec![Arc::new(Field::new(FIRST_INDEX, DataType::Int64, false))])
+                .with_virtual_columns(vec![Arc::new(row_number)]);
+        }
+        let table = table.build();
+        let mut source = ParquetSource::new(table.clone()).with_bloom_filter_on_read(true);
+        let on_columns: Vec<_> = filters
+            .iter()
+            .filter(|filter| !names(filter, schema::INDEX))
+            .cloned()
+            .collect();
+        if let Some(filter) = conjunction(on_columns) {
+            let columns = Arc::clone(&file_schema).to_dfschema()?;
+            source = source.with_predicate(state.create_physical_expr(filter, &columns)?);
+        }
+        let mut projection = Vec::with_capacity(wanted.fields().len() + 1);
+        for field in wanted
+            .fields()
+            .iter()
+            .filter(|field| field.name() != schema::INDEX)
+        {
+            projection.push(table.table_schema().index_of(field.name())?);
+        }
+        if with_index {
+            projection.push(table.table_schema().index_of(FIRST_INDEX)?);
+            projection.push(table.table_schema().index_of(ROW_NUMBER)?);
+        }
+        let partitioned = files.iter().map(|file| self.partitioned(file, with_index));
+        let group = FileGroup::new(partitioned.collect::<Result<Vec<_>>>()?);
+        let groups = group.split_files(state.config().target_partitions().max(1));
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let statistics = Statistics::new_unknown(table.table_schema())
+            .with_num_rows(Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX)));
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(projection))?
+            .build();
+        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
+        if with_index {
+            numbered(scan, wanted)
+        } else {
+            Ok(scan)
+        }
+    }
+
+    fn partitioned(&self, file: &DataFile, with_index: bool) -> Result<PartitionedFile> {
+        let path = self.pin.snapshot.directory.join(&file.path);
+        let path = std::path::absolute(path)?;
+        let location = Path::from_absolute_path(&path)
+            .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?;
+        let mut partitioned = PartitionedFile::new(String::new(), file.bytes);
+        partitioned.object_meta.location = location;
+        if with_index {
+            let first = ScalarValue::Int64(Some(file.first_index as i64));
+            partitioned = partitioned.with_partition_values(vec![first]);
+        }
+        Ok(partitioned)
+    }
+
+    /// Files that may hold a row that passes.
+    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<DataFile>> {
+        let files = &self.pin.snapshot.files;
+        let Some(filter) = conjunction(filters.to_vec()) else {
+            return Ok(files.to_vec());
+        };
+        let columns = Arc::clone(&self.schema).to_dfschema()?;
+        let filter = state.create_physical_expr(filter, &columns)?;
+        let Ok(predicate) = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(&self.schema))
+            .try_build(filter)
+        else {
+            return Ok(files.to_vec());
+        };
+        let bounds = Bounds {
+            files,
+            time: self.pin.declaration.time_column(),
+        };
+        let keep = predicate.prune(&bounds)?;
+        let kept = files.iter().zip(keep).filter(|(_, keep)| *keep);
+        Ok(kept.map(|(file, _)| file.clone()).collect())
+    }
+}
+
+#[async_trait::async_trait]
+impl TableProvider for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let wanted: SchemaRef = match projection {
+            Some(indices) => Arc::new(self.schema.project(indices)?),
+            None => Arc::clone(&self.schema),
+        };
+        let files = self.prune(state, filters)?;
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        if !files.is_empty() {
+            inputs.push(self.files(state, &files, &wanted, filters)?);
+        }
+        if !self.pin.tail.is_empty() {
+            inputs.push(Arc::new(TailExec::new(
+                Arc::clone(&self.pin.declaration),
+                self.pin.tail.clone(),
+                self.pin.tail_index(),
+                Arc::clone(&wanted),
+            )));
+        }
+        if inputs.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(wanted)));
+        }
+        UnionExec::try_new(inputs)
+    }
+}
+
+/// Adds `_index` and brings the columns into the wanted order.
+fn numbered(scan: Arc<dyn ExecutionPlan>, wanted: &Schema) -> Result<Arc<dyn ExecutionPlan>> {
+    let read = scan.schema();
+    let column = |name: &str| -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(PhysicalColumn::new(name, read.index_of(name)?)))
+    };
+    let mut columns = Vec::with_capacity(wanted.fields().len());
+    for field in wanted.fields() {
+        let value: Arc<dyn PhysicalExpr> = if field.name() == schema::INDEX {
+            Arc::new(BinaryExpr::new(
+                column(FIRST_INDEX)?,
+                Operator::Plus,
+                column(ROW_NUMBER)?,
+            ))
+        } else {
+            column(field.name())?
+        };
+        columns.push((value, field.name().clone()));
+    }
+    Ok(Arc::new(ProjectionExec::try_new(columns, scan)?))
+}
+
+fn names(filter: &Expr, column: &str) -> bool {
+    filter.column_refs().iter().any(|found| found.name == column)
+}
+
+/// What the snapshot says about each file: bounds of the time column and of the index.
+struct Bounds<'a> {
+    files: &'a [DataFile],
+    time: &'a str,
+}
+
+impl Bounds<'_> {
+    fn of(
+        &self,
+        column: &Column,
+        time: impl Fn(&DataFile) -> Option<i64>,
+        index: impl Fn(&DataFile) -> u64,
+    ) -> Option<ArrayRef> {
+        if column.name == schema::INDEX {
+            let values = self.files.iter().map(|file| index(file) as i64);
+            return Some(Arc::new(Int64Array::from_iter_values(values)));
+        }
+        if column.name != self.time {
+            return None;
+        }
+        let values: TimestampMicrosecondArray = self.files.iter().map(time).collect();
+        Some(Arc::new(values.with_timezone("UTC")))
+    }
+}
+
+impl PruningStatistics for Bounds<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.of(column, |file| file.time_min, |file| file.first_index)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.of(
+            column,
+            |file| file.time_max,
+            |file| (file.first_index + file.rows).saturating_sub(1),
+        )
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
+        None
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = self.files.iter().map(|file| file.rows);
+        Some(Arc::new(UInt64Array::from_iter_values(rows)))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

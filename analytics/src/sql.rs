@@ -1,0 +1,374 @@
+//! Ad-hoc SQL: admitted, planned, run on threads of its own, bounded in time, memory and rows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
+use event::Position;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use crate::analytics::Shared;
+use crate::encode::{Encoder, write_row};
+use crate::json::write_text;
+use crate::pin::Pin;
+use crate::session::{QueryTables, for_query};
+use crate::{Format, QueryError, guard, wildcard};
+
+/// Rows of a JSON or text answer when the request names no limit.
+const DOCUMENT_ROWS: usize = 10_000;
+/// Bytes of a JSON or text answer, which is made in memory.
+const DOCUMENT_BYTES_MAX: usize = 64 << 20;
+/// Rows of a streamed answer; beyond is an error that ends it so that a client notices.
+const STREAM_ROWS_MAX: u64 = 100_000_000;
+
+/// A question in SQL.
+#[derive(Clone, Debug, Default)]
+pub struct SqlRequest {
+    /// One SELECT, WITH, VALUES, EXPLAIN, DESCRIBE or SHOW.
+    pub sql: String,
+    /// Values of `$1` … (a list) or `$name` (an object).
+    pub params: Option<Value>,
+    /// Most rows of the answer.
+    pub limit: Option<usize>,
+    /// Longest time; the options bound it.
+    pub timeout: Option<Duration>,
+    /// Waits until the journal has reached these positions of every stream that is asked.
+    pub min_position: Vec<Position>,
+}
+
+/// Bytes of an answer.
+pub enum SqlBody {
+    /// The whole of it.
+    Whole(Vec<u8>),
+    /// As it comes; an error ends it abnormally.
+    Stream(BoxStream<'static, Result<Bytes, QueryError>>),
+}
+
+/// An answer.
+pub struct SqlAnswer {
+    /// How it is written.
+    pub format: Format,
+    /// The positions that it reflects, as JSON.
+    pub as_of: Value,
+    /// Its bytes.
+    pub body: SqlBody,
+}
+
+/// A planned query that has begun.
+struct Running {
+    rows: SendableRecordBatchStream,
+    schema: SchemaRef,
+    as_of: Value,
+}
+
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    request: SqlRequest,
+    format: Format,
+) -> Result<SqlAnswer, QueryError> {
+    let begun = Instant::now();
+    let permit = shared.admit()?;
+    let limit = request
+        .timeout
+        .unwrap_or(shared.options.timeout)
+        .min(shared.options.timeout_max);
+    let deadline = tokio::time::Instant::now() + limit;
+    let handle = shared.compute.handle();
+    let (sender, mut receiver) = mpsc::channel::<Result<Bytes, QueryError>>(4);
+    let (begin, began) = tokio::sync::oneshot::channel();
+    let work = async move {
+        let _permit = permit;
+        let rows_limit = request.limit;
+        let running = match start(&shared, request).await {
+            Ok(running) => running,
+            Err(error) => {
+                let _ = begin.send(Err(error));
+                return;
+            }
+        };
+        let as_of = running.as_of.clone();
+        if !format.streams() {
+            let _ = begin.send(
+                document(running, format, rows_limit, begun)
+                    .await
+                    .map(|body| (as_of, Some(body))),
+            );
+            return;
+        }
+        let _ = begin.send(Ok((as_of, None)));
+        if let Err(error) = stream(running, format, rows_limit, &sender).await {
+            let _ = sender.send(Err(error)).await;
+        }
+    };
+    let late = move || QueryError::Timeout(limit.as_millis());
+    let task = Task(handle.spawn(work));
+    let begun = tokio::time::timeout_at(deadline, began)
+        .await
+        .map_err(|_| late())?;
+    let (as_of, whole) =
+        begun.map_err(|_| QueryError::Invalid("the query failed inside the engine".to_owned()))??;
+    let body = match whole {
+        Some(bytes) => SqlBody::Whole(bytes),
+        None => SqlBody::Stream(
+            async_stream(task, deadline, late, move |context| receiver.poll_recv(context)).boxed(),
+        ),
+    };
+    Ok(SqlAnswer { format, as_of, body })
+}
+
+/// Ends its query when nobody waits for it any more.
+struct Task(tokio::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn async_stream(
+    task: Task,
+    deadline: tokio::time::Instant,
+    late: impl Fn() -> QueryError + Send + 'static,
+    mut poll: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Bytes, QueryError>>>
+    + Send
+    + 'static,
+) -> impl futures::Stream<Item = Result<Bytes, QueryError>> + Send {
+    let (mut task, mut ended) = (task, false);
+    let mut timer = Box::pin(tokio::time::sleep_until(deadline));
+    futures::stream::poll_fn(move |context| {
+        use std::future::Future;
+        use std::task::Poll;
+        if ended {
+            return Poll::Ready(None);
+        }
+        let item = match poll(context) {
+            Poll::Ready(Some(item)) => item,
+            // The channel closes with the task; if that panicked, the answer must not look whole.
+            Poll::Ready(None) => match std::pin::Pin::new(&mut task.0).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {
+                    ended = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Err(_)) => Err(QueryError::Invalid(
+                    "the query failed inside the engine".to_owned(),
+                )),
+            },
+            Poll::Pending => match timer.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => Err(late()),
+            },
+        };
+        ended = item.is_err();
+        if ended {
+            task.0.abort();
+        }
+        Poll::Ready(Some(item))
+    })
+}
+
+async fn start(shared: &Arc<Shared>, request: SqlRequest) -> Result<Running, QueryError> {
+    let mut statement = guard::admit(&request.sql)?;
+    let hidden = wildcard::mentioned(&request.sql);
+    wildcard::exclude(&mut statement, &shared.catalog, &hidden);
+    if !request.min_position.is_empty() {
+        for stream in shared
+            .catalog
+            .iter()
+            .filter(|stream| request.sql.to_ascii_lowercase().contains(stream.name.as_str()))
+        {
+            shared.reached(stream, &request.min_position).await?;
+        }
+    }
+    let tables = QueryTables::new(shared.catalog.clone(), Arc::clone(&shared.pinner), hidden);
+    let session = for_query(&shared.base, Arc::clone(&tables))?;
+    let plan = session.state().statement_to_plan(statement).await?;
+    let plan = match request.params {
+        Some(params) => plan.with_param_values(parameters(params)?)?,
+        None => plan,
+    };
+    let frame = session.execute_logical_plan(plan).await?;
+    let rows = frame.execute_stream().await?;
+    Ok(Running {
+        schema: rows.schema(),
+        rows,
+        as_of: as_of(&tables.pins()),
+    })
+}
+
+fn parameters(params: Value) -> Result<ParamValues, QueryError> {
+    let scalar = |value: Value| -> Result<ScalarValue, QueryError> {
+        Ok(match value {
+            Value::Null => ScalarValue::Null,
+            Value::Bool(value) => ScalarValue::Boolean(Some(value)),
+            Value::String(value) => ScalarValue::Utf8(Some(value)),
+            Value::Number(value) => match (value.as_i64(), value.as_f64()) {
+                (Some(value), _) => ScalarValue::Int64(Some(value)),
+                (None, Some(value)) => ScalarValue::Float64(Some(value)),
+                (None, None) => return Err(QueryError::Invalid(format!("parameter `{value}` is no number"))),
+            },
+            Value::Array(_) | Value::Object(_) => {
+                return Err(QueryError::Invalid(
+                    "a parameter is a number, text, true, false or null".to_owned(),
+                ));
+            }
+        })
+    };
+    match params {
+        Value::Array(values) => {
+            let values: Vec<ScalarValue> = values.into_iter().map(scalar).collect::<Result<_, _>>()?;
+            Ok(ParamValues::from(values))
+        }
+        Value::Object(values) => {
+            let mut named = Vec::with_capacity(values.len());
+            for (name, value) in values {
+                named.push((name, scalar(value)?));
+            }
+            Ok(ParamValues::from(named))
+        }
+        _ => Err(QueryError::Invalid("`params` is a list or an object".to_owned())),
+    }
+}
+
+/// Which lake version and which journal positions an answer reflects.
+pub(crate) fn as_of<P: std::ops::Deref<Target = Pin>>(pins: &[P]) -> Value {
+    let mut streams = Map::new();
+    for pin in pins {
+        let end: Vec<Value> = pin
+            .end
+            .iter()
+            .map(|at| serde_json::json!({"partition": at.partition.0, "offset": at.offset.0}))
+            .collect();
+        let at = serde_json::json!({"lake_version": pin.snapshot.version, "positions": end});
+        streams.insert(pin.declaration.name.as_str().to_owned(), at);
+    }
+    Value::Object(streams)
+}
+
+async fn stream(
+    mut running: Running,
+    format: Format,
+    limit: Option<usize>,
+    sender: &mpsc::Sender<Result<Bytes, QueryError>>,
+) -> Result<(), QueryError> {
+    let mut encoder = Encoder::new(format, &running.schema)?;
+    let mut total = 0u64;
+    while let Some(batch) = running.rows.next().await {
+        let mut batch = batch?;
+        if let Some(limit) = limit {
+            let left = (limit as u64).saturating_sub(total) as usize;
+            batch = batch.slice(0, batch.num_rows().min(left));
+        }
+        total += batch.num_rows() as u64;
+        if total > STREAM_ROWS_MAX {
+            return Err(QueryError::TooLarge(format!(
+                "the answer has more than {STREAM_ROWS_MAX} rows"
+            )));
+        }
+        let bytes = encoder.batch(&batch)?;
+        if !bytes.is_empty() && sender.send(Ok(bytes.into())).await.is_err() {
+            return Ok(());
+        }
+        if limit.is_some_and(|limit| total >= limit as u64) {
+            break;
+        }
+    }
+    let _ = sender.send(Ok(encoder.finish()?.into())).await;
+    Ok(())
+}
+
+async fn document(
+    mut running: Running,
+    format: Format,
+    limit: Option<usize>,
+    begun: Instant,
+) -> Result<Vec<u8>, QueryError> {
+    let limit = limit.unwrap_or(DOCUMENT_ROWS);
+    let (mut batches, mut total, mut truncated, mut bytes) = (Vec::new(), 0, false, 0);
+    while let Some(batch) = running.rows.next().await {
+        let batch = batch?;
+        let kept = batch.num_rows().min(limit - total);
+        truncated |= kept < batch.num_rows();
+        if kept > 0 {
+            batches.push(batch.slice(0, kept));
+            bytes += batch.get_array_memory_size();
+        }
+        total += kept;
+        if truncated {
+            break;
+        }
+        within(bytes / 4)?;
+    }
+    match format {
+        Format::Text => text(&batches, &running.schema, total, truncated),
+        _ => json(&batches, &running, total, truncated, begun),
+    }
+}
+
+fn text(
+    batches: &[RecordBatch],
+    schema: &SchemaRef,
+    total: usize,
+    truncated: bool,
+) -> Result<Vec<u8>, QueryError> {
+    let empty = [RecordBatch::new_empty(Arc::clone(schema))];
+    let batches = if batches.is_empty() { &empty[..] } else { batches };
+    let mut out = arrow_cast::pretty::pretty_format_batches(batches)?
+        .to_string()
+        .into_bytes();
+    let more = if truncated { ", truncated" } else { "" };
+    out.extend_from_slice(format!("\n{total} rows{more}\n").as_bytes());
+    within(out.len())?;
+    Ok(out)
+}
+
+fn json(
+    batches: &[RecordBatch],
+    running: &Running,
+    total: usize,
+    truncated: bool,
+    begun: Instant,
+) -> Result<Vec<u8>, QueryError> {
+    let mut out = b"{\"columns\":[".to_vec();
+    for (at, field) in running.schema.fields().iter().enumerate() {
+        out.extend_from_slice(if at > 0 { b",{\"name\":" } else { b"{\"name\":" });
+        write_text(&mut out, field.name());
+        out.extend_from_slice(b",\"type\":");
+        write_text(&mut out, &crate::columns::type_name(field.data_type()));
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"],\"rows\":[");
+    let mut first = true;
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            write_row(&mut out, batch, row)?;
+        }
+        within(out.len())?;
+    }
+    let tail = format!(
+        "],\"row_count\":{total},\"truncated\":{truncated},\"as_of\":{},\"elapsed_ms\":{}}}\n",
+        running.as_of,
+        begun.elapsed().as_millis()
+    );
+    out.extend_from_slice(tail.as_bytes());
+    Ok(out)
+}
+
+fn within(bytes: usize) -> Result<(), QueryError> {
+    if bytes <= DOCUMENT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(QueryError::TooLarge(format!(
+        "the answer exceeds {DOCUMENT_BYTES_MAX} bytes: ask for NDJSON, CSV, Arrow or Parquet, which stream"
+    )))
+}

@@ -1,0 +1,209 @@
+//! Counts, bounds, sums, distinct keys of a stream; by interval, by field.
+//!
+//! Without a filter they are the sum of each file's partial, computed once, and the tail. With a time range only
+//! files at its edges are read. With `interval` or `by` all files of the range are read, only the columns needed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::Schema;
+use event::{FieldType, schema};
+use futures::StreamExt;
+use lake::DataFile;
+use serde_json::{Map, Value, json};
+
+use crate::QueryError;
+use crate::analytics::Shared;
+use crate::json::{rfc3339, write_value};
+use crate::parameters::{Filter, column};
+use crate::partial::Partial;
+use crate::pin::Pin;
+use crate::sql::as_of;
+
+/// Most groups of an answer.
+const GROUPS_MAX: usize = 10_000;
+
+/// A question.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StatsQuestion {
+    pub(crate) filter: Filter,
+    /// Microseconds.
+    pub(crate) interval: Option<i64>,
+    pub(crate) by: Option<String>,
+    pub(crate) exact: bool,
+}
+
+type Groups = BTreeMap<(Option<i64>, Option<Vec<u8>>), Partial>;
+
+struct Gathering<'a> {
+    question: &'a StatsQuestion,
+    pin: &'a Pin,
+    total: Partial,
+    groups: Groups,
+}
+
+/// The answer as JSON.
+pub(crate) async fn stats(
+    shared: &Shared,
+    stream: &str,
+    question: &StatsQuestion,
+) -> Result<Value, QueryError> {
+    let pin = shared.pin(stream).await?;
+    check_by(&pin, question)?;
+    let mut gathering = Gathering {
+        question,
+        pin: &pin,
+        total: Partial::new(&pin.declaration, question.exact),
+        groups: Groups::new(),
+    };
+    let grouped = question.interval.is_some() || question.by.is_some();
+    for file in pin.snapshot.files.iter() {
+        if !question.filter.overlaps(file.time_min, file.time_max) {
+            continue;
+        }
+        if !grouped && !question.exact && question.filter.covers(file.time_min, file.time_max) {
+            gathering.total.merge(&*partial(shared, &pin, file).await?);
+        } else {
+            gathering.read(shared, file).await?;
+        }
+    }
+    let mut tail = shared.pinner.tail.read_pin(&pin);
+    let mut tail_rows = 0;
+    while let Some(rows) = tail.next().await {
+        let rows = rows?;
+        tail_rows += rows.num_rows();
+        gathering.add(&rows)?;
+    }
+    metrics::gauge!("tidemill_tail_rows", "stream" => stream.to_owned()).set(tail_rows as f64);
+    gathering.answer(grouped)
+}
+
+fn check_by(pin: &Pin, question: &StatsQuestion) -> Result<(), QueryError> {
+    let Some(by) = &question.by else {
+        return Ok(());
+    };
+    match pin.declaration.field(by).map(|field| &field.kind) {
+        None => Err(QueryError::Invalid(format!(
+            "`by` is `{by}`, which is not a field"
+        ))),
+        Some(FieldType::Json | FieldType::Float { .. }) => Err(QueryError::Invalid(format!(
+            "`by` is `{by}`, expected a field that is neither json nor float"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The partial of a whole file.
+async fn partial(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Partial>, QueryError> {
+    if let Some(partial) = shared.partials.get(&pin.declaration, &file.path) {
+        return Ok(partial);
+    }
+    let mut partial = Partial::new(&pin.declaration, false);
+    let columns = Partial::columns(&pin.declaration);
+    let schema = projected(pin, &columns);
+    for rows in shared
+        .files
+        .read(&pin.snapshot.directory.join(&file.path), 0, None, Some(&columns))?
+    {
+        let rows = schema::conform(&rows?, &schema)?;
+        partial.add(&pin.declaration, &rows, 0..rows.num_rows())?;
+        tokio::task::yield_now().await;
+    }
+    Ok(shared.partials.put(&pin.declaration, &file.path, partial))
+}
+
+fn projected(pin: &Pin, columns: &[String]) -> Arc<Schema> {
+    let lake = schema::lake(&pin.declaration);
+    let fields = lake
+        .fields()
+        .iter()
+        .filter(|field| columns.contains(field.name()));
+    Arc::new(Schema::new(fields.map(Arc::clone).collect::<Vec<_>>()))
+}
+
+impl Gathering<'_> {
+    async fn read(&mut self, shared: &Shared, file: &DataFile) -> Result<(), QueryError> {
+        let mut columns = Partial::columns(&self.pin.declaration);
+        columns.extend(self.question.filter.columns(self.pin.declaration.time_column()));
+        columns.extend(self.question.by.clone());
+        columns.sort_unstable();
+        columns.dedup();
+        let schema = projected(self.pin, &columns);
+        let path = self.pin.snapshot.directory.join(&file.path);
+        for rows in shared.files.read(&path, 0, None, Some(&columns))? {
+            self.add(&schema::conform(&rows?, &schema)?)?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, rows: &RecordBatch) -> Result<(), QueryError> {
+        let stream = &self.pin.declaration;
+        let mask = self.question.filter.mask(rows, stream.time_column())?;
+        let picked = (0..rows.num_rows()).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row)));
+        let picked: Vec<usize> = picked.collect();
+        self.total.add(stream, rows, picked.iter().copied())?;
+        if self.question.interval.is_none() && self.question.by.is_none() {
+            return Ok(());
+        }
+        let times = column(rows, stream.time_column())?.as_primitive::<TimestampMicrosecondType>();
+        let by = self.question.by.as_ref().map(|by| column(rows, by)).transpose()?;
+        let mut members: BTreeMap<(Option<i64>, Option<Vec<u8>>), Vec<usize>> = BTreeMap::new();
+        for row in picked {
+            let bucket = self.question.interval.filter(|_| times.is_valid(row));
+            let bucket = bucket.map(|interval| times.value(row).div_euclid(interval) * interval);
+            let value = match by {
+                Some(values) => {
+                    let mut text = Vec::new();
+                    write_value(&mut text, values, row)?;
+                    Some(text)
+                }
+                None => None,
+            };
+            members.entry((bucket, value)).or_default().push(row);
+        }
+        for (group, members) in members {
+            if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&group) {
+                return Err(QueryError::TooLarge(format!(
+                    "there are more than {GROUPS_MAX} groups"
+                )));
+            }
+            let exact = self.question.exact;
+            let partial = self
+                .groups
+                .entry(group)
+                .or_insert_with(|| Partial::new(stream, exact));
+            partial.add(stream, rows, members.into_iter())?;
+        }
+        Ok(())
+    }
+
+    fn answer(self, grouped: bool) -> Result<Value, QueryError> {
+        let stream = &self.pin.declaration;
+        let mut answer = Map::new();
+        answer.insert("stream".to_owned(), json!(stream.name.as_str()));
+        answer.extend(self.total.to_answer(stream));
+        if grouped {
+            let mut groups = Vec::with_capacity(self.groups.len());
+            for ((bucket, value), partial) in &self.groups {
+                let mut group = Map::new();
+                if self.question.interval.is_some() {
+                    group.insert("start".to_owned(), json!(bucket.map(rfc3339)));
+                }
+                if let (Some(by), Some(value)) = (&self.question.by, value) {
+                    let value: Value = serde_json::from_slice(value)
+                        .map_err(|error| QueryError::Storage(format!("group of `{by}`: {error}")))?;
+                    group.insert(by.clone(), value);
+                }
+                group.extend(partial.to_answer(stream));
+                groups.push(Value::Object(group));
+            }
+            answer.insert("groups".to_owned(), Value::Array(groups));
+        }
+        answer.insert("as_of".to_owned(), as_of(&[self.pin]));
+        Ok(Value::Object(answer))
+    }
+}

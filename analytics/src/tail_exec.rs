@@ -1,0 +1,148 @@
+//! The tail in a plan: one partition of plain data (stream, half-open offsets, columns), resolved from the
+//! session where it runs, so that a plan can travel to another process.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_schema::{DataType, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use event::{StreamDeclaration, schema};
+use futures::StreamExt;
+
+use crate::pin::TailRange;
+use crate::tail::Tail;
+
+/// Reads the tail of one stream.
+#[derive(Debug)]
+pub(crate) struct TailExec {
+    stream: Arc<StreamDeclaration>,
+    ranges: Vec<TailRange>,
+    first_index: Option<u64>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl TailExec {
+    /// `schema` names the columns that are wanted.
+    pub(crate) fn new(
+        stream: Arc<StreamDeclaration>,
+        ranges: Vec<TailRange>,
+        first_index: Option<u64>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self {
+            stream,
+            ranges,
+            first_index,
+            schema,
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+impl DisplayAs for TailExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TailExec: stream={}", self.stream.name.as_str())?;
+        for range in &self.ranges {
+            write!(f, ", {}:[{}, {})", range.partition, range.from, range.to)?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for TailExec {
+    fn name(&self) -> &'static str {
+        "TailExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(tail) = context.session_config().get_extension::<Tail>() else {
+            return internal_err!("the session has no tail");
+        };
+        if partition != 0 {
+            return internal_err!("the tail has one partition, not {partition}");
+        }
+        let (stream, schema) = (Arc::clone(&self.stream), Arc::clone(&self.schema));
+        let batches =
+            futures::stream::iter(self.ranges.clone()).flat_map(move |range| tail.read(&stream, range));
+        let mut index = self.first_index;
+        let rows = batches.map(move |batch| {
+            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let projected = project(&batch, &schema, index)?;
+            index = index.map(|index| index + batch.num_rows() as u64);
+            Ok(projected)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.schema),
+            rows,
+        )))
+    }
+}
+
+/// The columns that `schema` names; `_index` is counted from `first_index`.
+pub(crate) fn project(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    first_index: Option<u64>,
+) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        columns.push(match (batch.column_by_name(field.name()), first_index) {
+            (Some(column), _) => Arc::clone(column),
+            (None, Some(first)) if field.name() == schema::INDEX => {
+                let first = first as i64;
+                Arc::new(Int64Array::from_iter_values(first..first + rows as i64))
+            }
+            (None, None) if field.name() == schema::INDEX => new_null_array(&DataType::Int64, rows),
+            (None, _) => return internal_err!("the tail has no column `{}`", field.name()),
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
+}

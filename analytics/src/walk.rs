@@ -1,0 +1,65 @@
+//! Events in index order: the files one after the other, then the tail, skipping what cannot pass.
+
+use arrow_array::RecordBatch;
+use event::schema;
+use futures::StreamExt;
+
+use crate::QueryError;
+use crate::analytics::Shared;
+use crate::pin::Pin;
+
+/// Rows that follow each other, with the index of the first.
+pub(crate) struct Stretch {
+    pub(crate) first_index: u64,
+    pub(crate) rows: RecordBatch,
+}
+
+/// Calls `see` with all rows from `from` on, in order, until it says stop. `wanted` says which files are read.
+/// Events of a tail whose index is not final yet are left out.
+pub(crate) async fn in_order(
+    shared: &Shared,
+    pin: &Pin,
+    from: u64,
+    wanted: impl Fn(Option<i64>, Option<i64>) -> bool,
+    mut see: impl FnMut(Stretch) -> Result<bool, QueryError>,
+) -> Result<(), QueryError> {
+    let lake = schema::lake(&pin.declaration);
+    for file in pin.snapshot.files.iter() {
+        if file.first_index + file.rows <= from || !wanted(file.time_min, file.time_max) {
+            continue;
+        }
+        let skip = from.saturating_sub(file.first_index);
+        let mut first_index = file.first_index + skip;
+        for rows in shared
+            .files
+            .read(&pin.snapshot.directory.join(&file.path), skip, None, None)?
+        {
+            let rows = schema::conform(&rows?, &lake)?;
+            let count = rows.num_rows() as u64;
+            if !see(Stretch { first_index, rows })? {
+                return Ok(());
+            }
+            first_index += count;
+            // Lets a cancelled question end here.
+            tokio::task::yield_now().await;
+        }
+    }
+    let Some(mut first_index) = pin.tail_index() else {
+        return Ok(());
+    };
+    let mut batches = shared.pinner.tail.read_pin(pin);
+    while let Some(rows) = batches.next().await {
+        let rows = rows?;
+        let count = rows.num_rows() as u64;
+        let skip = from.saturating_sub(first_index).min(count);
+        let stretch = Stretch {
+            first_index: first_index + skip,
+            rows: rows.slice(skip as usize, (count - skip) as usize),
+        };
+        if skip < count && !see(stretch)? {
+            return Ok(());
+        }
+        first_index += count;
+    }
+    Ok(())
+}
