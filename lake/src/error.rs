@@ -53,6 +53,14 @@ pub enum LakeError {
         /// What the library or system said.
         message: String,
     },
+    /// This version of the program cannot do that yet.
+    #[error("{operation} table `{stream}` is not built yet")]
+    NotBuilt {
+        /// What was asked for.
+        operation: &'static str,
+        /// The stream.
+        stream: String,
+    },
     /// Files of the table are not what the log says.
     #[error("table `{stream}` is damaged: {message}")]
     Damaged {
@@ -84,7 +92,7 @@ impl LakeError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Schema { .. } | Self::ReadOnly => Fault::Input,
+            Self::Schema { .. } | Self::ReadOnly | Self::NotBuilt { .. } => Fault::Input,
             Self::Locked { .. } | Self::Store { .. } => Fault::Outage,
             Self::OtherJournal { .. } | Self::Damaged { .. } => Fault::Fatal,
         }

@@ -1,13 +1,31 @@
 //! The lake: one Delta table of Parquet files for each stream.
 //!
+//! ```text
+//! writer (columns → one durable Parquet file) ──► table.commit (files + positions, one Delta commit)
+//!                                                      │
+//! readers ◄── snapshot (files in index order, positions, first indexes) ◄──┘
+//! ```
+//!
 //! Promises kept here: I-2 (data and position in one commit), I-3 (a file counts when a durable commit lists
 //! it), and the index: event n of a stream is the same event for ever.
+//!
+//! Not built yet, and answered with [`LakeError::NotBuilt`]: compaction, vacuum, retention.
 
 pub mod error;
-pub mod table;
+mod files;
+mod options;
+mod snapshot;
+mod statistics;
+mod store;
+mod table;
+mod tables;
+mod verify;
+mod writer;
 
 pub use error::{CommitError, Fault, LakeError};
-pub use table::{
-    Advance, CompactOptions, CompactReport, DataFile, FileWriter, Lake, LakeOptions, Located, Snapshot,
-    Table, VacuumReport, VerifyReport, WriterOptions, WrittenFile,
-};
+pub use options::{CompactOptions, LakeOptions, WriterOptions};
+pub use snapshot::{DataFile, Located, Snapshot};
+pub use table::{Advance, CompactReport, Table, VacuumReport};
+pub use tables::Lake;
+pub use verify::VerifyReport;
+pub use writer::{FileWriter, WrittenFile};

@@ -13,7 +13,7 @@ pub(crate) struct LogArgs {
         long,
         global = true,
         env = "TIDEMILL_LOG",
-        default_value = "info",
+        default_value = "info,delta_kernel=warn,delta_kernel_default_engine=warn",
         value_name = "FILTER"
     )]
     log: String,

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use analytics::{Analytics, AnalyticsOptions};
 use event::Catalog;
 use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions};
@@ -24,6 +25,8 @@ use crate::config::{Config, Roles};
 
 /// The journal's directory in the data directory.
 const JOURNAL: &str = "journal";
+/// Where queries keep per-file aggregates and spill, in the data directory.
+const QUERIES: &str = "analytics";
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +89,9 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     let catalog = open_catalog(config, writes)?;
     let embedded = open_journal(config, writes).await?;
     let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(Arc::<EmbeddedJournal>::clone(&embedded)));
+    let lake = open_lake(config, journal.as_ref(), !sink).await?;
     let tables = if sink || analytics {
-        tables_of(config, &catalog, journal.as_ref(), !sink).await?
+        tables_of(&lake, &catalog).await?
     } else {
         tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
         Vec::new()
@@ -102,7 +106,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         )
     });
     let questions = if analytics {
-        Some(open_questions(config, &catalog, &journal, &tables).await?)
+        Some(open_questions(config, &catalog, &journal, &lake).await?)
     } else {
         None
     };
@@ -169,15 +173,16 @@ pub(super) fn http_options(config: &Config) -> HttpOptions {
 pub(crate) async fn read_only_router(config: Config) -> Result<axum::Router, StartError> {
     let catalog = open_catalog(&config, false)?;
     let journal: Arc<dyn Journal> = open_journal(&config, false).await?;
-    let tables = tables_of(&config, &catalog, journal.as_ref(), true).await?;
-    open_questions(&config, &catalog, &journal, &tables).await
+    let lake = open_lake(&config, journal.as_ref(), true).await?;
+    open_questions(&config, &catalog, &journal, &lake).await
 }
 
 /// Every table of a data directory.
 pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<Arc<Table>>, StartError> {
     let catalog = open_catalog(config, false)?;
     let journal = open_journal(config, false).await?;
-    tables_of(config, &catalog, journal.as_ref(), read_only).await
+    let lake = open_lake(config, journal.as_ref(), read_only).await?;
+    tables_of(&lake, &catalog).await
 }
 
 fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
@@ -230,19 +235,17 @@ pub(crate) fn journal_directory(config: &Config) -> PathBuf {
     config.data_dir.join(JOURNAL)
 }
 
-async fn tables_of(
-    config: &Config,
-    catalog: &Catalog,
-    journal: &dyn Journal,
-    read_only: bool,
-) -> Result<Vec<Arc<Table>>, StartError> {
-    let lake = Lake::open(LakeOptions {
+async fn open_lake(config: &Config, journal: &dyn Journal, read_only: bool) -> Result<Arc<Lake>, StartError> {
+    let options = LakeOptions {
         root: config.lake.directory.clone(),
         journal: journal.id().to_string(),
         read_only,
         keep_removed: config.lake.keep_removed,
-    })
-    .await?;
+    };
+    Ok(Lake::open(options).await?)
+}
+
+async fn tables_of(lake: &Lake, catalog: &Catalog) -> Result<Vec<Arc<Table>>, StartError> {
     let mut tables = Vec::new();
     for stream in catalog.iter() {
         tables.push(lake.table(Arc::clone(stream)).await?);
@@ -254,10 +257,17 @@ async fn open_questions(
     config: &Config,
     catalog: &Catalog,
     journal: &Arc<dyn Journal>,
-    tables: &[Arc<Table>],
+    lake: &Arc<Lake>,
 ) -> Result<axum::Router, StartError> {
-    let _ = (config, catalog, journal, tables);
-    Err(StartError::Analytics(
-        "it is not built yet: start with `--role ingest,sink`".into(),
-    ))
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let mut options = AnalyticsOptions::new(config.data_dir.join(QUERIES));
+    options.tail_bytes = count(config.analytics.tail_bytes);
+    options.memory_bytes = count(config.analytics.memory_bytes);
+    options.queries_max = count(config.analytics.queries);
+    options.timeout_max = config.analytics.sql_timeout;
+    options.timeout = options.timeout.min(options.timeout_max);
+    let opened = Analytics::open(catalog.clone(), Arc::clone(lake), Arc::clone(journal), options).await;
+    Ok(opened
+        .map_err(|error| StartError::Analytics(error.into()))?
+        .router())
 }

@@ -1,0 +1,146 @@
+//! All tables of one directory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
+use event::{StreamDeclaration, StreamName};
+use tokio::sync::Mutex;
+
+use crate::error::LakeError;
+use crate::options::LakeOptions;
+use crate::store::{DurableStore, create_directory};
+use crate::table::Table;
+
+pub(crate) type Engine = DefaultEngine<TokioMultiThreadExecutor>;
+
+/// All tables of one directory. One process writes, others may read.
+#[derive(Debug)]
+pub struct Lake {
+    options: LakeOptions,
+    engine: Arc<Engine>,
+    tables: Mutex<HashMap<StreamName, Arc<Table>>>,
+    /// Held for as long as this lake may write; the system frees it when the process ends.
+    _lock: Option<File>,
+}
+
+impl Lake {
+    /// Opens a lake; creates its directory unless it is opened for reading.
+    ///
+    /// # Errors
+    /// [`LakeError::Locked`] while another process writes to it, [`LakeError::Store`] when it cannot be reached.
+    pub async fn open(mut options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+        let blocking = move || {
+            let failed = |operation, error: std::io::Error| LakeError::Store {
+                operation,
+                stream: "*".to_owned(),
+                message: error.to_string(),
+            };
+            if !options.read_only {
+                create_directory(&options.root).map_err(|error| failed("create the directory of", error))?;
+            }
+            options.root =
+                std::path::absolute(&options.root).map_err(|error| failed("find the directory of", error))?;
+            let locked = if options.read_only {
+                None
+            } else {
+                Some(lock(&options.root)?)
+            };
+            let engine = DefaultEngineBuilder::new(Arc::new(DurableStore::new()))
+                .with_task_executor(Arc::clone(executor()?))
+                .build();
+            let (engine, tables) = (Arc::new(engine), Mutex::default());
+            Ok(Arc::new(Self {
+                options,
+                engine,
+                tables,
+                _lock: locked,
+            }))
+        };
+        run(blocking).await
+    }
+
+    /// Opens the stream's table, creates it (empty, row tracking on) or adds the columns that are new in the
+    /// declaration. In a read-only lake a table that does not exist yet reads as empty.
+    ///
+    /// # Errors
+    /// [`LakeError::Schema`] when the table does not fit the declaration, [`LakeError::OtherJournal`] when it was
+    /// filled from another journal.
+    pub async fn table(&self, stream: Arc<StreamDeclaration>) -> Result<Arc<Table>, LakeError> {
+        let mut tables = self.tables.lock().await;
+        if let Some(table) = tables
+            .get(&stream.name)
+            .filter(|table| *table.declaration() == stream)
+        {
+            return Ok(Arc::clone(table));
+        }
+        let name = stream.name.clone();
+        let (options, engine) = (self.options.clone(), Arc::clone(&self.engine));
+        let table = Arc::new(run(move || Table::open(stream, &options, engine)).await?);
+        tables.insert(name, Arc::clone(&table));
+        Ok(table)
+    }
+}
+
+/// The runtime that Delta's file access runs on. The kernel is synchronous and waits for it, so it must not be the
+/// caller's; it lives as long as the process, because a runtime must not be dropped inside of another.
+fn executor() -> Result<&'static Arc<TokioMultiThreadExecutor>, LakeError> {
+    static EXECUTOR: OnceLock<Arc<TokioMultiThreadExecutor>> = OnceLock::new();
+    if EXECUTOR.get().is_none() {
+        let made = TokioMultiThreadExecutor::new_owned_runtime(Some(1), Some(16));
+        let made = made.map_err(|error| LakeError::Store {
+            operation: "start the runtime of",
+            stream: "*".to_owned(),
+            message: error.to_string(),
+        })?;
+        // Whoever loses the race keeps its runtime alive, too: it is never dropped.
+        if let Err(second) = EXECUTOR.set(Arc::new(made)) {
+            std::mem::forget(second);
+        }
+    }
+    Ok(EXECUTOR.get().expect("it was just set"))
+}
+
+/// Runs what blocks (Delta's log, fsync) off the I/O threads.
+pub(crate) async fn run<T: Send + 'static, E: From<LakeError> + Send + 'static>(
+    blocking: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    tokio::task::spawn_blocking(blocking)
+        .await
+        .unwrap_or_else(|error| {
+            let message = format!("its task ended: {error}");
+            Err(E::from(LakeError::Store {
+                operation: "work on",
+                stream: "*".to_owned(),
+                message,
+            }))
+        })
+}
+
+fn lock(root: &std::path::Path) -> Result<File, LakeError> {
+    let path: PathBuf = root.join("_lock");
+    let failed = |message: String| LakeError::Store {
+        operation: "lock",
+        stream: "*".to_owned(),
+        message,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(|error| failed(error.to_string()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+        if error == rustix::io::Errno::WOULDBLOCK {
+            LakeError::Locked {
+                path: root.display().to_string(),
+            }
+        } else {
+            failed(error.to_string())
+        }
+    })?;
+    Ok(file)
+}
