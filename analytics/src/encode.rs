@@ -97,6 +97,10 @@ impl Format {
 }
 
 /// Writes rows of one of the streaming formats.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each running query, never many in a row"
+)]
 pub(crate) enum Encoder {
     Ndjson(Vec<u8>),
     Csv(CsvWriter<Vec<u8>>),

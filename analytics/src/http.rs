@@ -238,7 +238,7 @@ async fn describe(shared: &Shared, stream: &Arc<StreamDeclaration>) -> Result<Va
             "files": pin.snapshot.files.len(), "positions": positions(&pin.snapshot.positions)},
         "journal": {"positions": positions(&pin.end)},
         "lag_records": pin.lag(),
-        "hidden_columns": crate::session::HIDDEN.map(|name| Value::from(name)).to_vec(),
+        "hidden_columns": crate::session::HIDDEN.map(Value::from).to_vec(),
         "index_column": schema::INDEX,
     }))
 }

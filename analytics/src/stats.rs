@@ -23,6 +23,9 @@ use crate::partial::Partial;
 use crate::pin::Pin;
 use crate::sql::as_of;
 
+/// An interval's beginning and a field's encoded value; absent where the question has no such grouping.
+type GroupKey = (Option<i64>, Option<Vec<u8>>);
+
 /// Most groups of an answer.
 const GROUPS_MAX: usize = 10_000;
 
@@ -36,7 +39,7 @@ pub(crate) struct StatsQuestion {
     pub(crate) exact: bool,
 }
 
-type Groups = BTreeMap<(Option<i64>, Option<Vec<u8>>), Partial>;
+type Groups = BTreeMap<GroupKey, Partial>;
 
 struct Gathering<'a> {
     question: &'a StatsQuestion,
@@ -151,7 +154,7 @@ impl Gathering<'_> {
         }
         let times = column(rows, stream.time_column())?.as_primitive::<TimestampMicrosecondType>();
         let by = self.question.by.as_ref().map(|by| column(rows, by)).transpose()?;
-        let mut members: BTreeMap<(Option<i64>, Option<Vec<u8>>), Vec<usize>> = BTreeMap::new();
+        let mut members: BTreeMap<GroupKey, Vec<usize>> = BTreeMap::new();
         for row in picked {
             let bucket = self.question.interval.filter(|_| times.is_valid(row));
             let bucket = bucket.map(|interval| times.value(row).div_euclid(interval) * interval);
