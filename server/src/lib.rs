@@ -9,5 +9,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod load;
 pub mod serve;
 pub mod version;
