@@ -38,6 +38,7 @@ use crate::limits::{LINE_BYTES_MAX, REJECT_RAW_BYTES_MAX};
 use crate::{Reject, RejectCode, Rejects, StreamDeclaration};
 use document::Elements;
 use line::{Failure, LineDecoder};
+pub use timestamp::parse_rfc3339;
 
 /// The form of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ const LAST: i64 = 253_402_300_799_999_999;
 
 /// Reads a moment with a zone; digits finer than a microsecond are cut off. A leap second (`:60`) is the first
 /// moment of the next minute, as POSIX time has it. `None` when the text is not RFC 3339.
-pub(super) fn parse_rfc3339(text: &[u8]) -> Option<i64> {
+pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
     if text.len() < 20 || separators.iter().any(|(at, byte)| text[*at] != *byte) {
         return None;

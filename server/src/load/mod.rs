@@ -8,3 +8,4 @@
 //! figure means the same wherever it is printed. Nothing in here knows the running server: it speaks HTTP only.
 
 pub mod generate;
+pub mod replay;
