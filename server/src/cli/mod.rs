@@ -4,9 +4,11 @@
 
 mod check;
 mod failure;
+mod generate;
 mod journal;
 mod lake;
 mod logs;
+mod replay;
 mod serve;
 mod settings;
 mod sql;
@@ -36,6 +38,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Asks one question, of a running server or straight of a data directory
     Sql(sql::SqlArgs),
+    /// Prints events of a starter stream; the same seed gives the same bytes
+    Generate(generate::GenerateArgs),
+    /// Sends events to a server at a pace, and says how long the answers took
+    Replay(Box<replay::ReplayArgs>),
     /// Reads the files of a journal: verify, dump
     Journal(journal::JournalArgs),
     /// Works on the tables of a data directory that no server is using
@@ -49,6 +55,8 @@ async fn run(command: Command) -> Outcome {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Check(arguments) => check::run(&arguments),
         Command::Sql(arguments) => sql::run(arguments).await,
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Replay(arguments) => replay::run(*arguments).await,
         Command::Journal(arguments) => journal::run(arguments).await,
         Command::Lake(arguments) => lake::run(arguments).await,
         Command::Version => {

@@ -7,5 +7,6 @@
 //! `tidemill generate` and `replay`, the demo, the benches and the soak test all use this one code, so that a
 //! figure means the same wherever it is printed. Nothing in here knows the running server: it speaks HTTP only.
 
+pub mod ask;
 pub mod generate;
 pub mod replay;

@@ -1,13 +1,25 @@
-//! Lines → bodies of requests, each with its intended start.
+//! Lines → bodies of requests, each with its intended start, handed out when they are due.
+//!
+//! All of it happens on one thread that may block: it reads, cuts and sleeps. A thread wakes within some tens
+//! of microseconds, the runtime's own timers within a millisecond, which would show in every latency.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::options::{BATCH_WINDOW, BatchSize, Options, Pace};
-use super::source::{Lines, SourceError};
+use super::source::{Chunk, Chunks, SourceError};
+
+/// Bytes of a chunk; batches that are at least a quarter of it have chunks of their own size.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Most batches that are handed over at once: waking a task for each of them would cost more than they do.
+const GROUP_BATCHES: usize = 256;
+
+/// Longest sleep after which it is looked whether anybody still wants batches.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
 
 /// One request's worth.
 #[derive(Debug)]
@@ -31,15 +43,19 @@ pub(super) struct Read {
 
 /// Makes batches of a source, on a thread that may block.
 pub(super) struct Batches {
-    lines: Lines,
+    source: Chunks,
     schedule: Schedule,
     events_max: u64,
     bytes_max: usize,
+    chunk_bytes: usize,
     /// Whether events that are due soon after the first one travel with it.
     window: bool,
-    /// A line that did not fit into the batch before, and when it is due.
-    carry: Vec<u8>,
-    carry_due: Option<Duration>,
+    chunk: Chunk,
+    /// Where the current batch begins in the chunk, and the next line.
+    start: usize,
+    at: usize,
+    /// When the next line is due, if it was looked at for the batch before.
+    looked_at: Option<Option<Duration>>,
     /// Number of the next event and batch.
     event: u64,
     batch: u64,
@@ -51,54 +67,96 @@ impl Batches {
             Some(BatchSize::Events(events)) => events,
             _ => u64::MAX,
         };
+        let bytes_max = options.batch_bytes_max();
+        let by_bytes = events_max == u64::MAX && bytes_max >= CHUNK_BYTES / 4;
+        let recorded = matches!(options.pace, Pace::Recorded { .. });
         Ok(Self {
-            lines: Lines::open(&options.source)?,
+            source: Chunks::open(&options.source, recorded)?,
             schedule: Schedule::new(&options.pace),
             events_max,
-            bytes_max: options.batch_bytes_max(),
+            bytes_max,
+            chunk_bytes: if by_bytes { bytes_max } else { CHUNK_BYTES },
             window: options.batch.is_none() && options.pace != Pace::FullSpeed,
-            carry: Vec::new(),
-            carry_due: None,
+            chunk: Chunk::default(),
+            start: 0,
+            at: 0,
+            looked_at: None,
             event: 0,
             batch: 0,
         })
     }
 
-    /// Sends every batch to the queue; ends early when nobody takes them any more.
-    pub(super) fn send_to(&mut self, queue: &mpsc::Sender<Batch>) -> Result<Read, SourceError> {
-        while let Some(batch) = self.next()? {
-            if queue.blocking_send(batch).is_err() {
+    /// Sends every batch to the queue once it is due; ends early when nobody takes them any more.
+    pub(super) fn send_to(
+        mut self,
+        queue: &mpsc::Sender<Vec<Batch>>,
+        begun: Instant,
+    ) -> Result<Read, SourceError> {
+        let mut group: Vec<Batch> = Vec::new();
+        loop {
+            // What is ready does not wait for a source that may block.
+            let hand_over = group.len() >= GROUP_BATCHES || self.needs_reading();
+            if hand_over && !group.is_empty() && queue.blocking_send(std::mem::take(&mut group)).is_err() {
                 break;
             }
+            let Some(batch) = self.next()? else { break };
+            if let Some(due) = batch.due
+                && due > begun.elapsed()
+            {
+                if !group.is_empty() && queue.blocking_send(std::mem::take(&mut group)).is_err() {
+                    break;
+                }
+                if !sleep_until(begun + due, queue) {
+                    break;
+                }
+            }
+            group.push(batch);
+        }
+        if !group.is_empty() {
+            // Nobody is there when the replay was stopped.
+            let _ = queue.blocking_send(group);
         }
         Ok(Read {
             untimed: self.schedule.untimed,
         })
     }
 
+    fn needs_reading(&self) -> bool {
+        self.at == self.chunk.bytes.len() && !self.chunk.last
+    }
+
     fn next(&mut self) -> Result<Option<Batch>, SourceError> {
-        let mut body = Vec::with_capacity(self.bytes_max.min(1 << 20) + 1_024);
         let (mut events, mut due) = (0, None);
         while events < self.events_max {
-            let from = body.len();
-            let line_due = if self.carry.is_empty() {
-                let Some(line) = self.lines.append(&mut body)? else {
-                    break;
-                };
-                self.schedule.due(&body[from..], line.micros)
-            } else {
-                body.append(&mut self.carry);
-                self.carry_due.take()
-            };
-            if events == 0 {
-                due = line_due;
-            } else if body.len() > self.bytes_max || self.is_later(due, line_due) {
-                self.carry.extend_from_slice(&body[from..]);
-                self.carry_due = line_due;
-                body.truncate(from);
+            if self.at == self.chunk.bytes.len() && !self.refill(events)? {
                 break;
             }
-            events += 1;
+            let rest = &self.chunk.bytes[self.at..];
+            let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let line = &rest[..length];
+            let blank = is_blank(line);
+            if events == 0 && blank {
+                // The server passes over such lines and counts nothing for them.
+                self.at += length;
+                self.start = self.at;
+                continue;
+            }
+            let too_long = events > 0 && self.at + length - self.start > self.bytes_max;
+            if !blank {
+                let line_due = match self.looked_at.take() {
+                    Some(due) => due,
+                    None => self.schedule.due(line, self.chunk.micros.pop_front()),
+                };
+                if too_long || (events > 0 && self.is_later(due, line_due)) {
+                    self.looked_at = Some(line_due);
+                    break;
+                }
+                due = due.or(line_due);
+                events += 1;
+            } else if too_long {
+                break;
+            }
+            self.at += length;
         }
         if events == 0 {
             return Ok(None);
@@ -107,17 +165,56 @@ impl Batches {
             id: self.batch,
             first_event: self.event,
             events,
-            body: body.into(),
+            body: self.chunk.bytes.slice(self.start..self.at),
             due,
         };
+        self.start = self.at;
         self.batch += 1;
         self.event += events;
         Ok(Some(batch))
     }
 
+    /// Gets the next chunk, with what the current batch has so far. Gives false when the batch ends here.
+    fn refill(&mut self, events: u64) -> Result<bool, SourceError> {
+        let carry = self.at - self.start;
+        // A chunk of a batch's size ends because the next line did not fit.
+        let full = events > 0 && self.start == 0 && self.chunk_bytes == self.bytes_max;
+        if self.chunk.last || (full && self.events_max == u64::MAX) {
+            return Ok(false);
+        }
+        if carry > self.chunk_bytes / 2 {
+            self.chunk_bytes = (self.chunk_bytes * 2).min(self.bytes_max.max(CHUNK_BYTES));
+        }
+        // Something new must fit as well, or a batch of the largest size would ask for nothing for ever.
+        let size = self.chunk_bytes.max(carry + CHUNK_BYTES / 4);
+        let taken = self.chunk.bytes.slice(self.start..self.at);
+        self.chunk = self.source.next(&taken, size)?;
+        self.start = 0;
+        self.at = carry;
+        Ok(self.at < self.chunk.bytes.len())
+    }
+
     fn is_later(&self, first: Option<Duration>, this: Option<Duration>) -> bool {
         self.window && matches!((first, this), (Some(first), Some(this)) if this > first + BATCH_WINDOW)
     }
+}
+
+/// Sleeps, and gives whether somebody still wants batches then.
+fn sleep_until(due: Instant, queue: &mpsc::Sender<Vec<Batch>>) -> bool {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        if queue.is_closed() {
+            return false;
+        }
+        std::thread::sleep(left.min(SLEEP_MAX));
+    }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// Says when each event is due.

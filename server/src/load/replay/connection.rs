@@ -72,6 +72,11 @@ impl Connection {
         })
     }
 
+    /// Where it goes.
+    pub(super) fn target(&self) -> Arc<Target> {
+        Arc::clone(&self.target)
+    }
+
     /// Posts a body and waits for the answer.
     pub(super) async fn post(&mut self, body: Bytes) -> Result<Reply, SendError> {
         match timeout(self.answer_timeout, self.exchange(body)).await {

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 /// Entries that may wait; there are at most as many as connections.
@@ -36,7 +36,7 @@ pub(super) enum Entry {
         status: u16,
         accepted: u64,
         rejected: u64,
-        positions: Value,
+        positions: Option<Box<RawValue>>,
     },
     /// It was refused for good.
     Failed { batch: u64, message: String },

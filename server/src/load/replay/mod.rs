@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! source ──► batches ──► one bounded queue ──► senders, one connection each ──► server
-//! (lines)    (bodies,    (so memory does not     │ wait until the intended start
-//!             intended    depend on the input)   │ send, retry 429 and 503
-//!             starts)                            └► tally ──► Report
+//! (chunks)   (slices,    (so memory does not     │ send, retry 429 and 503
+//!             held until  depend on the input)   └► tally ──► Report
+//!             due)
 //! ```
 //!
 //! # Open and closed loop
@@ -27,7 +27,8 @@ mod sender;
 mod source;
 mod tally;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex as BlockingMutex};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, mpsc};
@@ -40,13 +41,13 @@ pub use display::show;
 use ledger::Ledger;
 pub use options::{BatchSize, Options, OptionsError, Pace, Source, Target};
 pub use report::{Latency, Report};
-use sender::{Sender, Shared};
+use sender::{Queue, Sender, Shared};
 pub use source::SourceError;
 pub use tally::Progress;
-use tally::Tally;
 
-/// Batches that are ready and wait for a connection: enough that no connection waits for the source.
-const QUEUE_BATCHES: usize = 16;
+/// Groups of batches that are ready and wait for a connection: enough that no connection waits for the source,
+/// few enough that the largest batches fit into memory.
+const QUEUE_GROUPS: usize = 4;
 
 /// Why nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -103,48 +104,28 @@ pub async fn run(
         })?),
         None => None,
     };
-    let (ready, queue) = mpsc::channel(QUEUE_BATCHES);
-    let mut batches = Batches::new(&options)?;
-    let reader = tokio::task::spawn_blocking(move || batches.send_to(&ready));
+    let (ready, groups) = mpsc::channel(QUEUE_GROUPS);
+    let batches = Batches::new(&options)?;
+    let begun = Instant::now();
+    let reader = tokio::task::spawn_blocking(move || batches.send_to(&ready, begun));
 
     let stop = stop.child_token();
     let shared = Arc::new(Shared {
-        queue: Mutex::new(queue),
-        begun: Instant::now(),
+        queue: Mutex::new(Queue {
+            groups,
+            ready: VecDeque::new(),
+        }),
+        begun,
         stop: stop.clone(),
         patience: options.patience,
         progress,
         ledger,
+        tally: BlockingMutex::default(),
     });
-    let timer = options.duration.map(|duration| {
-        let stop = stop.clone();
-        async move {
-            tokio::time::sleep(duration).await;
-            stop.cancel();
-        }
-    });
-    let mut helpers = JoinSet::new();
-    if let Some(timer) = timer {
-        helpers.spawn(timer);
-    }
-    let mut senders = JoinSet::new();
-    let mut connection = Some(first);
-    for _ in 0..options.connections {
-        let connection = connection
-            .take()
-            .unwrap_or_else(|| Connection::closed(Arc::clone(&target), options.request_timeout));
-        senders.spawn(Sender::new(Arc::clone(&shared), connection).run());
-    }
-    let mut tally = Tally::default();
-    while let Some(done) = senders.join_next().await {
-        match done {
-            Ok(part) => tally.add(part),
-            Err(error) => tally.problem(format!("a sender ended: {error}")),
-        }
-    }
-    let elapsed = shared.begun.elapsed();
+    send_all(&options, &shared, first).await;
+    let elapsed = begun.elapsed();
     let stopped = stop.is_cancelled();
-    drop(helpers);
+    let mut tally = std::mem::take(&mut *shared.tally());
     // Closes the queue, so that a reader that is still at it ends. One that waits for more input is left alone.
     drop(shared);
     if !stopped {
@@ -157,5 +138,35 @@ pub async fn run(
     Ok(Report::new(&options, tally, elapsed, stopped))
 }
 
-#[cfg(test)]
-mod tests;
+/// Runs all senders, for as long as there are batches and the duration allows.
+async fn send_all(options: &Options, shared: &Arc<Shared>, first: Connection) {
+    let mut senders = JoinSet::new();
+    let target = first.target();
+    let mut connection = Some(first);
+    for _ in 0..options.connections {
+        let connection = connection
+            .take()
+            .unwrap_or_else(|| Connection::closed(Arc::clone(&target), options.request_timeout));
+        senders.spawn(Sender::new(Arc::clone(shared), connection).run());
+    }
+    let timer = async {
+        match options.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+        shared.stop.cancel();
+    };
+    let ended = async {
+        while let Some(done) = senders.join_next().await {
+            if let Err(error) = done {
+                shared.tally().problem(format!("a sender ended: {error}"));
+            }
+        }
+    };
+    tokio::pin!(ended);
+    tokio::select! {
+        () = &mut ended => {}
+        // What is in flight is still answered.
+        () = timer => ended.await,
+    }
+}

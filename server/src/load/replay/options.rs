@@ -8,7 +8,7 @@ use event::limits::BODY_BYTES_MAX;
 use crate::load::generate::{EVENTS_MAX, GeneratorOptions, Starter, USERS_MAX};
 
 /// Most connections: each has a task, a socket and a body in flight.
-pub const CONNECTIONS_MAX: usize = 4_096;
+pub(super) const CONNECTIONS_MAX: usize = 4_096;
 
 /// Most bytes of bodies that all connections together may hold; above it the machine that measures is what
 /// is measured.
@@ -28,7 +28,7 @@ pub struct Options {
     pub source: Source,
     /// Where they go.
     pub target: Target,
-    /// How many connections send at once, 1 to [`CONNECTIONS_MAX`].
+    /// How many connections send at once, 1 to 4,096.
     pub connections: usize,
     /// How much one request carries; chosen by the pace when absent.
     pub batch: Option<BatchSize>,

@@ -113,57 +113,83 @@ impl Report {
     }
 }
 
+/// A table, for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answered = self.accepted + self.rejected;
         writeln!(
             f,
-            "{} events in {} requests over {} connections in {:.2} s: {:.0} events/s, {:.1} MB/s",
-            self.accepted + self.rejected,
-            self.requests,
+            "{} events in {} requests over {} connections in {:.2} s{}\n",
+            grouped(answered),
+            grouped(self.requests),
             self.connections,
             self.seconds,
-            self.events_per_second,
-            self.megabytes_per_second
+            if self.stopped { ", stopped before the end of the source" } else { "" }
         )?;
-        writeln!(f, "accepted {}, rejected {}", self.accepted, self.rejected)?;
-        let latency = &self.latency;
-        writeln!(
-            f,
-            "latency p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
-            latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p99_9_ms, latency.max_ms
-        )?;
-        if self.open_loop {
-            writeln!(
-                f,
-                "  open loop: from the intended start; the latest request began {:.2} ms after its own",
-                self.late_ms_max
-            )?;
-        } else {
-            writeln!(
-                f,
-                "  closed loop: full speed, each connection waits for its answer, so stalls are not shown"
-            )?;
-        }
+        writeln!(f, "  accepted      {:>16}", grouped(self.accepted))?;
+        writeln!(f, "  rejected      {:>16}", grouped(self.rejected))?;
+        writeln!(f, "  unknown       {:>16}", grouped(self.unknown))?;
         for (count, what) in [
-            (self.retries, "requests sent again after 429 or 503"),
-            (self.reconnects, "attempts to reach a server that was gone"),
-            (
-                self.untimed,
-                "events without a readable time, sent with the one before",
-            ),
-            (self.failed, "events refused for good"),
-            (self.unknown, "events whose outcome is unknown"),
+            (self.failed, "refused"),
+            (self.retries, "retries"),
+            (self.reconnects, "reconnects"),
+            (self.untimed, "without time"),
         ] {
             if count > 0 {
-                writeln!(f, "{count} {what}")?;
+                writeln!(f, "  {what:<13} {:>16}", grouped(count))?;
             }
         }
+        writeln!(f, "  events/s      {:>16}", grouped(self.events_per_second as u64))?;
+        writeln!(f, "  MB/s          {:>16.1}\n", self.megabytes_per_second)?;
+        self.fmt_latency(f)?;
         if self.problem_count > 0 {
-            writeln!(f, "{} problems:", self.problem_count)?;
+            writeln!(f, "\n{} problems:", self.problem_count)?;
             for problem in &self.problems {
                 writeln!(f, "  {problem}")?;
             }
         }
         Ok(())
     }
+}
+
+impl Report {
+    fn fmt_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  {:<12}{:>9} {:>9} {:>9} {:>9} {:>9}",
+            "latency", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        let latency = &self.latency;
+        writeln!(
+            f,
+            "  {:<12}{:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2}\n",
+            "ms", latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p99_9_ms, latency.max_ms
+        )?;
+        if self.open_loop {
+            writeln!(
+                f,
+                "  open loop: latency counts from the intended start; the latest request began {:.2} ms after its own",
+                self.late_ms_max
+            )
+        } else {
+            writeln!(
+                f,
+                "  closed loop: every connection waits for its answer before it sends again, so these are service\n  \
+                 times; use --rate for the latency that a client with a schedule of its own would see"
+            )
+        }
+    }
+}
+
+/// A number with a comma between thousands.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

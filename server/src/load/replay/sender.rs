@@ -1,11 +1,13 @@
 //! One connection's work: take a batch, wait for its start, send it until it has an outcome, write that down.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex as BlockingMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -20,19 +22,47 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all senders of a replay share.
 pub(super) struct Shared {
-    pub(super) queue: Mutex<mpsc::Receiver<Batch>>,
+    pub(super) queue: Mutex<Queue>,
     pub(super) begun: Instant,
     pub(super) stop: CancellationToken,
     pub(super) patience: Duration,
     pub(super) progress: Arc<Progress>,
     pub(super) ledger: Option<Ledger>,
+    pub(super) tally: BlockingMutex<Tally>,
+}
+
+impl Shared {
+    /// What was counted so far; held for as long as it takes to add to it.
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Batches that are due, in their order.
+pub(super) struct Queue {
+    pub(super) groups: mpsc::Receiver<Vec<Batch>>,
+    pub(super) ready: VecDeque<Batch>,
+}
+
+impl Queue {
+    /// The next one.
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    async fn next(&mut self) -> Option<Batch> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Some(batch);
+            }
+            self.ready = self.groups.recv().await?.into();
+        }
+    }
 }
 
 /// One of them.
 pub(super) struct Sender {
     shared: Arc<Shared>,
     connection: Connection,
-    tally: Tally,
 }
 
 /// What became of a batch.
@@ -54,55 +84,44 @@ enum Outcome {
 struct Answer {
     accepted: u64,
     rejected: u64,
+    /// Kept as it is, for the ledger.
     #[serde(default)]
-    positions: Value,
+    positions: Option<Box<RawValue>>,
 }
 
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
-        Self {
-            shared,
-            connection,
-            tally: Tally::default(),
-        }
+        Self { shared, connection }
     }
 
     /// Works until there is nothing more to send, or to the stop.
-    pub(super) async fn run(mut self) -> Tally {
+    pub(super) async fn run(mut self) {
         while let Some(batch) = self.take().await {
             let now = Instant::now();
             let intended = batch.due.map_or(now, |due| self.shared.begun + due);
-            self.tally.started(now.saturating_duration_since(intended));
+            self.shared.tally().started(now.saturating_duration_since(intended));
             if let Err(error) = self.note(sending(&batch)).await {
                 self.give_up(format!("write the ledger: {error}"));
                 break;
             }
             let outcome = self.deliver(&batch).await;
-            self.tally.answered_after(intended.elapsed());
+            let latency = intended.elapsed();
             let noted = self.note(ended(&batch, &outcome)).await;
-            self.count(&batch, outcome);
+            self.count(&batch, outcome, latency);
             if let Err(error) = noted {
                 self.give_up(format!("write the ledger: {error}"));
                 break;
             }
         }
-        self.tally
     }
 
-    /// The next batch, at its intended start.
+    /// The next batch; the reader hands it over at its intended start.
     async fn take(&self) -> Option<Batch> {
         let shared = &self.shared;
-        let next = async {
-            let batch = shared.queue.lock().await.recv().await?;
-            if let Some(due) = batch.due {
-                tokio::time::sleep_until((shared.begun + due).into()).await;
-            }
-            Some(batch)
-        };
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => None,
-            batch = next => batch,
+            batch = async { shared.queue.lock().await.next().await } => batch,
         }
     }
 
@@ -114,7 +133,7 @@ impl Sender {
             let (wait, why) = match self.connection.post(batch.body.clone()).await {
                 Ok(reply) if may_retry(&reply) => {
                     self.shared.progress.retried();
-                    self.tally.retries += 1;
+                    self.shared.tally().retries += 1;
                     let why = refusal(&reply);
                     if let Err(error) = self.note(refused(batch, reply.status)).await {
                         return Outcome::Failed {
@@ -127,7 +146,7 @@ impl Sender {
                 Ok(reply) => return outcome(batch, &reply),
                 Err(SendError::Unknown(message)) => return Outcome::Unknown(message),
                 Err(SendError::NotSent(message)) => {
-                    self.tally.reconnects += 1;
+                    self.shared.tally().reconnects += 1;
                     (pause, format!("connect: {message}"))
                 }
             };
@@ -156,33 +175,33 @@ impl Sender {
         }
     }
 
-    fn count(&mut self, batch: &Batch, outcome: Outcome) {
+    fn count(&self, batch: &Batch, outcome: Outcome, latency: Duration) {
+        let mut tally = self.shared.tally();
+        tally.answered_after(latency);
         match outcome {
             Outcome::Answered { answer, .. } => {
                 let bytes = batch.body.len() as u64;
-                self.tally.answered(answer.accepted, answer.rejected, bytes);
-                self.shared
-                    .progress
-                    .answered(batch.events, answer.rejected, bytes);
+                tally.answered(answer.accepted, answer.rejected, bytes);
+                let progress = &self.shared.progress;
+                progress.answered(batch.events, answer.rejected, bytes);
             }
             Outcome::Failed { message, for_all } => {
-                self.tally.failed_events += batch.events;
+                tally.failed_events += batch.events;
+                tally.problem(message);
                 if for_all {
-                    self.give_up(message);
-                } else {
-                    self.tally.problem(message);
+                    self.shared.stop.cancel();
                 }
             }
             Outcome::Unknown(message) => {
-                self.tally.unknown_events += batch.events;
-                self.tally.problem(message);
+                tally.unknown_events += batch.events;
+                tally.problem(message);
             }
         }
     }
 
     /// Ends the whole replay: nothing that follows can go better.
-    fn give_up(&mut self, message: String) {
-        self.tally.problem(message);
+    fn give_up(&self, message: String) {
+        self.shared.tally().problem(message);
         self.shared.stop.cancel();
     }
 }

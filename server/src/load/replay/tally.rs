@@ -1,4 +1,4 @@
-//! What is counted while a replay runs: by each sender for the report, and together for whoever looks on.
+//! What is counted while a replay runs: for the report at its end, and for whoever looks on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Problems that are described; all are counted.
 const PROBLEMS_MAX: usize = 10;
 
-/// What one sender, or all of them, did.
+/// What all senders did. One for all of them: a histogram is too large for one in each of 4,096 connections.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// Microseconds from the intended start to the end of the answer.
@@ -78,32 +78,8 @@ impl Tally {
     /// Describes a problem, unless it was described already or there are too many.
     pub(super) fn problem(&mut self, problem: String) {
         self.problem_count += 1;
-        self.describe(problem);
-    }
-
-    fn describe(&mut self, problem: String) {
         if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
             self.problems.push(problem);
-        }
-    }
-
-    pub(super) fn add(&mut self, other: Self) {
-        self.latency
-            .add(&other.latency)
-            .expect("both histograms have the same bounds");
-        self.requests += other.requests;
-        self.accepted += other.accepted;
-        self.rejected += other.rejected;
-        self.failed_events += other.failed_events;
-        self.unknown_events += other.unknown_events;
-        self.bytes += other.bytes;
-        self.retries += other.retries;
-        self.reconnects += other.reconnects;
-        self.late = self.late.max(other.late);
-        self.untimed += other.untimed;
-        self.problem_count += other.problem_count;
-        for problem in other.problems {
-            self.describe(problem);
         }
     }
 }
