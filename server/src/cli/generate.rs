@@ -52,10 +52,7 @@ impl ChoiceArgs {
 pub(crate) fn run(arguments: &GenerateArgs) -> Outcome {
     let options = arguments.choice.options()?;
     if arguments.count > EVENTS_MAX {
-        let message = format!(
-            "`{}` events: at most {EVENTS_MAX} can be made",
-            arguments.count
-        );
+        let message = format!("`{}` events: at most {EVENTS_MAX} can be made", arguments.count);
         return Err(Failure::with_exit(USAGE, message));
     }
     let mut generator = Generator::new(arguments.starter, options);

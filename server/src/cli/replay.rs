@@ -23,7 +23,12 @@ pub(crate) struct ReplayArgs {
     #[arg(value_name = "FILE", required_unless_present = "generate")]
     files: Vec<PathBuf>,
     /// The server
-    #[arg(long, env = "TIDEMILL_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "TIDEMILL_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     to: String,
     /// The stream that the events are of; not needed when the URL has a path that says so
     #[arg(long, value_name = "STREAM")]
@@ -110,8 +115,7 @@ pub(crate) async fn run(arguments: ReplayArgs) -> Outcome {
 fn write_json(path: &std::path::Path, report: &Report) -> Result<(), Failure> {
     let mut text = serde_json::to_vec_pretty(report)?;
     text.push(b'\n');
-    std::fs::write(path, text)
-        .map_err(|error| Failure::from(format!("write `{}`: {error}", path.display())))
+    std::fs::write(path, text).map_err(|error| Failure::from(format!("write `{}`: {error}", path.display())))
 }
 
 impl ReplayArgs {

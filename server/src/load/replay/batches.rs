@@ -214,7 +214,8 @@ fn sleep_until(due: Instant, queue: &mpsc::Sender<Vec<Batch>>) -> bool {
 }
 
 fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    line.iter()
+        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// Says when each event is due.

@@ -124,11 +124,12 @@ pub async fn run(
     });
     send_all(&options, &shared, first).await;
     let elapsed = begun.elapsed();
-    let stopped = stop.is_cancelled();
+    let through = options.duration.is_some_and(|duration| elapsed >= duration);
+    let stopped = stop.is_cancelled() && !through;
     let mut tally = std::mem::take(&mut *shared.tally());
     // Closes the queue, so that a reader that is still at it ends. One that waits for more input is left alone.
     drop(shared);
-    if !stopped {
+    if !stop.is_cancelled() {
         match reader.await {
             Ok(Ok(read)) => tally.read(read),
             Ok(Err(error)) => tally.problem(error.to_string()),

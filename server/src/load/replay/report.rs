@@ -43,7 +43,7 @@ pub struct Report {
     pub latency: Latency,
     /// The longest time by which a request began after its intended start, in milliseconds.
     pub late_ms_max: f64,
-    /// Whether it ended before the source did: by a signal, the duration, or a refusal of everything.
+    /// Whether it ended before source and duration did: by a signal, or a refusal of everything.
     pub stopped: bool,
     /// What went wrong, the first few; empty when all is well.
     pub problems: Vec<String>,
@@ -124,7 +124,11 @@ impl fmt::Display for Report {
             grouped(self.requests),
             self.connections,
             self.seconds,
-            if self.stopped { ", stopped before the end of the source" } else { "" }
+            if self.stopped {
+                ", stopped before the end"
+            } else {
+                ""
+            }
         )?;
         writeln!(f, "  accepted      {:>16}", grouped(self.accepted))?;
         writeln!(f, "  rejected      {:>16}", grouped(self.rejected))?;
@@ -139,7 +143,11 @@ impl fmt::Display for Report {
                 writeln!(f, "  {what:<13} {:>16}", grouped(count))?;
             }
         }
-        writeln!(f, "  events/s      {:>16}", grouped(self.events_per_second as u64))?;
+        writeln!(
+            f,
+            "  events/s      {:>16}",
+            grouped(self.events_per_second as u64)
+        )?;
         writeln!(f, "  MB/s          {:>16.1}\n", self.megabytes_per_second)?;
         self.fmt_latency(f)?;
         if self.problem_count > 0 {

@@ -99,7 +99,9 @@ impl Sender {
         while let Some(batch) = self.take().await {
             let now = Instant::now();
             let intended = batch.due.map_or(now, |due| self.shared.begun + due);
-            self.shared.tally().started(now.saturating_duration_since(intended));
+            self.shared
+                .tally()
+                .started(now.saturating_duration_since(intended));
             if let Err(error) = self.note(sending(&batch)).await {
                 self.give_up(format!("write the ledger: {error}"));
                 break;
