@@ -238,3 +238,108 @@ fn what_got_no_answer_is_unknown_and_not_sent_again() {
     assert_eq!(report["problem_count"].as_u64(), Some(2), "{report}");
     assert_eq!(report["stopped"], true);
 }
+
+/// Name and arguments of every sample, from the commands in the README beside them.
+fn samples() -> Vec<(String, Vec<String>)> {
+    let readme = std::fs::read_to_string(datasets().join("README.md")).expect("the README");
+    let commands = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("tidemill generate "));
+    let samples: Vec<_> = commands
+        .map(|command| {
+            let (arguments, file) = command.split_once(" > datasets/").expect("a file");
+            let name = file.strip_suffix(".ndjson").expect("NDJSON").to_owned();
+            (name, arguments.split_whitespace().map(str::to_owned).collect())
+        })
+        .collect();
+    assert_eq!(samples.len(), 5);
+    samples
+}
+
+fn datasets() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets")
+}
+
+#[test]
+fn the_samples_are_what_their_commands_print() {
+    for (name, arguments) in samples() {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let stored = std::fs::read(datasets().join(format!("{name}.ndjson"))).expect("the sample");
+        assert!(generated(&arguments) == stored, "{name}");
+    }
+}
+
+/// Every sample arrives whole under the declaration that is there without a configuration, and under the one
+/// that `infer` prints for it.
+#[test]
+fn every_sample_is_accepted_as_declared_and_as_inferred() {
+    let (data, inferred) = (directory(), directory());
+    let mut configuration = String::new();
+    for (name, _) in samples() {
+        let file = datasets().join(format!("{name}.ndjson"));
+        let output = tidemill(&["infer", text(&file)]).output().expect("the binary");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        configuration += std::str::from_utf8(&output.stdout).expect("UTF-8");
+    }
+    let file = inferred.path().join("inferred.toml");
+    std::fs::write(&file, &configuration).expect("write");
+    let programs = [
+        Program::start(data.path(), &[]),
+        Program::start(inferred.path(), &["--config", text(&file)]),
+    ];
+    for program in &programs {
+        for (name, _) in samples() {
+            let file = datasets().join(format!("{name}.ndjson"));
+            let arguments = [text(&file), "--stream", &name, "--batch", "64"];
+            let (output, report) = replay(program.address, &arguments, b"");
+            assert!(output.status.success(), "{name}: {output:?}\n{configuration}");
+            assert_eq!(
+                counts(&report),
+                [Some(200), Some(0), Some(0), Some(0)],
+                "{name}: {report}"
+            );
+            assert_eq!(program.number(&format!("select count(*) from {name}")), 200);
+        }
+        assert_eq!(
+            program.number("select sum(distance) from running"),
+            sum_of("running", "distance")
+        );
+        assert_eq!(
+            program.number("select sum(song_duration) from music"),
+            sum_of("music", "song_duration")
+        );
+        assert_eq!(
+            program.number("select sum(severity) from detection"),
+            sum_of("detection", "severity")
+        );
+    }
+}
+
+/// A member's sum over a sample, without any code of ours.
+fn sum_of(name: &str, member: &str) -> i64 {
+    let sample = std::fs::read_to_string(datasets().join(format!("{name}.ndjson"))).expect("the sample");
+    let events = sample
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    events
+        .map(|event| event[member].as_i64().expect("an integer"))
+        .sum()
+}
+
+#[test]
+fn infer_says_what_it_cannot_read() {
+    let work = directory();
+    let (empty, odd) = (
+        work.path().join("empty.ndjson"),
+        work.path().join("9 odd.name.ndjson"),
+    );
+    std::fs::write(&empty, "[1]\n\n").expect("write");
+    std::fs::write(&odd, "{\"a\":1}\n").expect("write");
+    let run = |arguments: &[&str]| tidemill(arguments).output().expect("the binary");
+    assert_eq!(run(&["infer", text(&empty)]).status.code(), Some(1));
+    assert_eq!(run(&["infer", "/nowhere.ndjson"]).status.code(), Some(1));
+    assert_eq!(run(&["infer", text(&odd)]).status.code(), Some(2));
+    let named = run(&["infer", text(&odd), "--stream", "odd"]);
+    let printed = String::from_utf8_lossy(&named.stdout).into_owned();
+    assert!(printed.starts_with("[streams.odd]\n"), "{printed}");
+}

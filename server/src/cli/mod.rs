@@ -5,6 +5,7 @@
 mod check;
 mod failure;
 mod generate;
+mod infer;
 mod journal;
 mod lake;
 mod logs;
@@ -42,6 +43,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Sends events to a server at a pace, and says how long the answers took
     Replay(Box<replay::ReplayArgs>),
+    /// Prints a declaration for a sample of events
+    Infer(infer::InferArgs),
     /// Reads the files of a journal: verify, dump
     Journal(journal::JournalArgs),
     /// Works on the tables of a data directory that no server is using
@@ -57,6 +60,7 @@ async fn run(command: Command) -> Outcome {
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Replay(arguments) => replay::run(*arguments).await,
+        Command::Infer(arguments) => infer::run(&arguments),
         Command::Journal(arguments) => journal::run(arguments).await,
         Command::Lake(arguments) => lake::run(arguments).await,
         Command::Version => {

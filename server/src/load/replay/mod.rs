@@ -42,6 +42,7 @@ use ledger::Ledger;
 pub use options::{BatchSize, Options, OptionsError, Pace, Source, Target};
 pub use report::{Latency, Report};
 use sender::{Queue, Sender, Shared};
+pub(crate) use source::Chunks;
 pub use source::SourceError;
 pub use tally::Progress;
 

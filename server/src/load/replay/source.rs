@@ -41,16 +41,16 @@ pub enum SourceError {
 
 /// Whole lines, each with its newline.
 #[derive(Debug, Default)]
-pub(super) struct Chunk {
-    pub(super) bytes: Bytes,
+pub(crate) struct Chunk {
+    pub(crate) bytes: Bytes,
     /// The times of its lines in microseconds since 1970, where the source knows them and they are wanted.
-    pub(super) micros: VecDeque<i64>,
+    pub(crate) micros: VecDeque<i64>,
     /// Nothing follows.
-    pub(super) last: bool,
+    pub(crate) last: bool,
 }
 
 /// Gives one chunk after the other.
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     input: Input,
     /// The beginning of a line whose end did not fit into the chunk before.
     partial: Vec<u8>,
@@ -66,7 +66,7 @@ enum Input {
 
 impl Chunks {
     /// Opens the first file, so that a wrong name is known before anything is sent; the others must be there.
-    pub(super) fn open(source: &Source, wants_times: bool) -> Result<Self, SourceError> {
+    pub(crate) fn open(source: &Source, wants_times: bool) -> Result<Self, SourceError> {
         let input = match source {
             Source::Files(paths) => Input::Files(Files::open(paths)?),
             Source::Generated {
@@ -88,7 +88,7 @@ impl Chunks {
 
     /// The next chunk: `carry`, which was not sent yet, and what follows it, `size` bytes unless one line is
     /// longer or the source ends.
-    pub(super) fn next(&mut self, carry: &[u8], size: usize) -> Result<Chunk, SourceError> {
+    pub(crate) fn next(&mut self, carry: &[u8], size: usize) -> Result<Chunk, SourceError> {
         let mut bytes = Vec::with_capacity(size + EVENT_BYTES);
         bytes.extend_from_slice(carry);
         bytes.append(&mut self.partial);
