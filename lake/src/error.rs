@@ -53,6 +53,12 @@ pub enum LakeError {
         /// What the library or system said.
         message: String,
     },
+    /// An fsync failed, so nothing more is written until a restart has read what is there (I-8).
+    #[error("the lake takes no more writes until a restart: {message}")]
+    SyncFailed {
+        /// Which one, and what the system said.
+        message: String,
+    },
     /// This version of the program cannot do that yet.
     #[error("{operation} table `{stream}` is not built yet")]
     NotBuilt {
@@ -82,7 +88,13 @@ pub enum CommitError {
         /// The offset that the table has stored.
         stored: Offset,
     },
-    /// Anything else; the outcome was looked up, and the commit is not there.
+    /// It was made or not: the log cannot be read, or not be made durable. Ask the table for its position.
+    #[error("the outcome of a commit is unknown")]
+    Unknown {
+        /// Why.
+        source: LakeError,
+    },
+    /// Anything else; the commit is not there.
     #[error(transparent)]
     Lake(#[from] LakeError),
 }
@@ -94,7 +106,7 @@ impl LakeError {
         match self {
             Self::Schema { .. } | Self::ReadOnly | Self::NotBuilt { .. } => Fault::Input,
             Self::Locked { .. } | Self::Store { .. } => Fault::Outage,
-            Self::OtherJournal { .. } | Self::Damaged { .. } => Fault::Fatal,
+            Self::OtherJournal { .. } | Self::SyncFailed { .. } | Self::Damaged { .. } => Fault::Fatal,
         }
     }
 }

@@ -11,8 +11,11 @@
 //!
 //! Not built yet, and answered with [`LakeError::NotBuilt`]: compaction, vacuum, retention.
 
+mod disk;
+mod durable;
 pub mod error;
 mod files;
+mod log;
 mod options;
 mod snapshot;
 mod statistics;
@@ -22,6 +25,7 @@ mod tables;
 mod verify;
 mod writer;
 
+pub use disk::{Disk, DiskFile, LocalDisk, SyncPoint};
 pub use error::{CommitError, Fault, LakeError};
 pub use options::{CompactOptions, LakeOptions, WriterOptions};
 pub use snapshot::{DataFile, Located, Snapshot};

@@ -3,32 +3,38 @@
 //! object_store's own never fsyncs, so a Delta commit that it called done is gone after a power cut. Here a file
 //! is written beside its place and fsynced, then linked or renamed to its name, then the directory is fsynced; so a
 //! name that anybody can see always has whole bytes behind it.
+//!
+//! Listings after an offset skip earlier names before they ask for sizes: Delta lists its log at every refresh, and
+//! most of the log lies below the newest checkpoint.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+
+use crate::disk::SyncPoint;
+use crate::durable::{Durable, DurableFile, temporary_name};
 
 /// The file system from its root on.
 #[derive(Debug)]
 pub(crate) struct DurableStore {
     inner: LocalFileSystem,
+    durable: Arc<Durable>,
 }
 
 impl DurableStore {
-    pub(crate) fn new() -> Self {
-        Self {
-            inner: LocalFileSystem::new(),
-        }
+    pub(crate) fn new(durable: Arc<Durable>) -> Self {
+        let inner = LocalFileSystem::new();
+        Self { inner, durable }
     }
 }
 
@@ -38,62 +44,106 @@ impl fmt::Display for DurableStore {
     }
 }
 
-/// Creates a directory and those above it that are missing, and makes their entries durable.
-pub(crate) fn create_directory(directory: &FilePath) -> io::Result<()> {
-    let missing: Vec<_> = directory
-        .ancestors()
-        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
-        .collect();
-    std::fs::create_dir_all(directory)?;
-    for path in missing {
-        sync_directory(
-            path.parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                .unwrap_or(FilePath::new(".")),
-        )?;
-    }
-    Ok(())
-}
-
-/// Makes a directory's entries durable.
-pub(crate) fn sync_directory(directory: &FilePath) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// Writes a file beside its place, and puts it there once it is durable.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the directory is fsynced after the rename"
-)]
-fn put(path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
-    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    create_directory(directory)?;
-    let temporary = temporary_name(path);
-    let mut file = File::create_new(&temporary)?;
-    let placed = payload
-        .iter()
-        .try_for_each(|bytes| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| {
-            if create {
-                // A link fails when the name is taken, so exactly one of several writers gets it.
-                std::fs::hard_link(&temporary, path)
-            } else {
-                std::fs::rename(&temporary, path)
-            }
-        });
-    if create || placed.is_err() {
-        // What is left over is never read; vacuum removes it.
-        std::fs::remove_file(&temporary).ok();
-    }
-    placed?;
-    sync_directory(directory)
+fn put(durable: &Arc<Durable>, path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
+    let mut pending = Pending::begin(durable, path)?;
+    pending.append(payload)?;
+    pending.finish(create)
 }
 
-/// A name that begins with `_`, so that Delta readers look past it.
-fn temporary_name(path: &FilePath) -> PathBuf {
-    path.with_file_name(format!("_{}.new", uuid::Uuid::new_v4().simple()))
+/// A file that does not have its name yet. Dropping it removes it.
+#[derive(Debug)]
+struct Pending {
+    durable: Arc<Durable>,
+    path: PathBuf,
+    temporary: PathBuf,
+    file: DurableFile,
+    placed: bool,
 }
+
+impl Pending {
+    fn begin(durable: &Arc<Durable>, path: &FilePath) -> io::Result<Self> {
+        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        if !directory.exists() {
+            durable.create_directory(directory)?;
+        }
+        let temporary = temporary_name(path);
+        Ok(Self {
+            file: durable.create(&temporary)?,
+            durable: Arc::clone(durable),
+            path: path.to_owned(),
+            temporary,
+            placed: false,
+        })
+    }
+
+    fn append(&mut self, payload: &PutPayload) -> io::Result<()> {
+        payload.iter().try_for_each(|bytes| self.file.write_all(bytes))
+    }
+
+    fn finish(mut self, create: bool) -> io::Result<()> {
+        self.file.sync(SyncPoint::LogFile)?;
+        self.durable.place(&self.temporary, &self.path, create)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.placed {
+            // What is left over is never read; vacuum removes it.
+            self.durable.remove(&self.temporary).ok();
+        }
+    }
+}
+
+/// Parts of one file, in the order in which they were given.
+#[derive(Debug)]
+struct Parts {
+    location: Path,
+    pending: Arc<Mutex<Option<Pending>>>,
+}
+
+impl Parts {
+    fn take(&self) -> io::Result<Pending> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending
+            .take()
+            .ok_or_else(|| io::Error::other("the upload has failed or ended"))
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for Parts {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        // Appended at once: parts are given one after the other, but waited for in any order.
+        let appended = self.take().and_then(|mut pending| {
+            pending.append(&data)?;
+            *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+            Ok(())
+        });
+        let done = appended.map_err(|error| store_error(&self.location, error));
+        Box::pin(std::future::ready(done))
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let pending = self.take().map_err(|error| store_error(&self.location, error))?;
+        let done = tokio::task::spawn_blocking(move || pending.finish(false)).await?;
+        done.map_err(|error| store_error(&self.location, error))?;
+        Ok(PUT)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.take().map(drop).ok();
+        Ok(())
+    }
+}
+
+const PUT: PutResult = PutResult {
+    e_tag: None,
+    version: None,
+};
 
 fn store_error(path: &Path, source: io::Error) -> Error {
     let (path, kind) = (path.to_string(), source.kind());
@@ -113,6 +163,36 @@ fn store_error(path: &Path, source: io::Error) -> Error {
     }
 }
 
+/// The files of a directory whose names come after an offset's; none when the directory is not there.
+fn list_after(directory: &FilePath, prefix: &Path, offset: &Path) -> io::Result<Vec<Result<ObjectMeta>>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut listed = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let location = prefix.clone().join(name);
+        if location <= *offset {
+            continue;
+        }
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => listed.push(Ok(ObjectMeta {
+                location,
+                last_modified: metadata.modified()?.into(),
+                size: metadata.len(),
+                e_tag: None,
+                version: None,
+            })),
+            // A directory, or removed since.
+            _ => {}
+        }
+    }
+    Ok(listed)
+}
+
 #[async_trait]
 impl ObjectStore for DurableStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
@@ -127,20 +207,23 @@ impl ObjectStore for DurableStore {
             }
         };
         let path = self.inner.path_to_filesystem(location)?;
-        let done = tokio::task::spawn_blocking(move || put(&path, &payload, create)).await?;
+        let durable = Arc::clone(&self.durable);
+        let done = tokio::task::spawn_blocking(move || put(&durable, &path, &payload, create)).await?;
         done.map_err(|error| store_error(location, error))?;
-        Ok(PutResult {
-            e_tag: None,
-            version: None,
-        })
+        Ok(PUT)
     }
 
-    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        // Nothing here needs it, and it would not be durable.
-        Err(Error::NotImplemented {
-            operation: "multipart upload".into(),
-            implementer: self.to_string(),
-        })
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let path = self.inner.path_to_filesystem(location)?;
+        let pending = Pending::begin(&self.durable, &path).map_err(|error| store_error(location, error))?;
+        Ok(Box::new(Parts {
+            location: location.clone(),
+            pending: Arc::new(Mutex::new(Some(pending))),
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -160,7 +243,17 @@ impl ObjectStore for DurableStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        let Some(prefix) = prefix else {
+            return self.inner.list_with_offset(None, offset);
+        };
+        let (prefix, offset) = (prefix.clone(), offset.clone());
+        let listing = self.inner.path_to_filesystem(&prefix).and_then(|directory| {
+            list_after(&directory, &prefix, &offset).map_err(|error| store_error(&prefix, error))
+        });
+        match listing {
+            Ok(listed) => stream::iter(listed).boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

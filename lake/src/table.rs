@@ -2,42 +2,45 @@
 //!
 //! # The order of a table
 //! Delta's row tracking gives every added file its `baseRowId`, so that fixes the order of files, whoever wrote
-//! them; inside of a file rows keep journal order.
+//! them; inside of a file rows keep journal order. What compaction merges keeps the place of its first row (see
+//! `files`).
 //!
 //! # Why every commit compares positions
 //! Neither Delta nor any library refuses a `txn` that repeats or skips. So before each commit the stored offset is
-//! compared with where the files begin. A commit whose outcome is unknown is looked up by its `txn`; no file is
-//! ever deleted because of one.
+//! compared with where the files begin. A commit whose outcome is unknown is looked up by its `txn` and made
+//! durable before it counts; no file is ever deleted because of one.
 
+mod commit;
 mod definition;
+mod follow;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow_schema::SchemaRef;
-use delta_kernel::committer::FileSystemCommitter;
-use delta_kernel::engine::arrow_conversion::TryIntoArrow;
 use delta_kernel::snapshot::SnapshotRef;
-use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
-use delta_kernel::{FileMeta, Snapshot as DeltaSnapshot};
-use delta_kernel_default_engine::build_add_file_metadata;
-use delta_kernel_default_engine::parquet::DataFileMetadata;
 use event::{Offset, Partition, StreamDeclaration};
 use url::Url;
 
+use crate::disk::SyncPoint;
+use crate::durable::Durable;
 use crate::error::{CommitError, LakeError};
+use crate::files::Place;
 use crate::options::{CompactOptions, LakeOptions, WriterOptions};
 use crate::snapshot::Snapshot;
 use crate::tables::{Engine, run};
 use crate::verify::{VerifyReport, verify};
-use crate::writer::{FileWriter, WrittenFile};
+use crate::writer::{FileWriter, NewFile, WrittenFile};
 
 /// Who wrote a commit.
 const ENGINE_INFO: &str = concat!("tidemill/", env!("CARGO_PKG_VERSION"));
 /// The domain of our own metadata in a table.
 const DOMAIN: &str = "tidemill";
-/// Versions between two checkpoints: a reader that opens the table reads at most so many commits.
+/// Versions between two checkpoints: a reader that opens the table reads about so many commits.
 const CHECKPOINT_EVERY: u64 = 50;
+/// Versions without a checkpoint after which a commit makes one itself, because no maintenance does.
+const CHECKPOINT_OVERDUE: u64 = 200;
 /// How often a commit is tried when somebody else's came first.
 const CONFLICTS_MAX: usize = 10;
 
@@ -79,7 +82,7 @@ pub struct VacuumReport {
 pub struct Table {
     inner: Arc<Inner>,
     /// One commit at a time.
-    committing: tokio::sync::Mutex<()>,
+    committing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -90,19 +93,25 @@ pub(crate) struct Inner {
     journal: String,
     read_only: bool,
     engine: Arc<Engine>,
+    durable: Arc<Durable>,
     schema: SchemaRef,
     /// The newest version that was seen.
     current: RwLock<Option<Current>>,
+    unlisted: Arc<Unlisted>,
 }
 
+/// A version, as the kernel and as we know it.
 #[derive(Clone, Debug)]
-struct Current {
+pub(crate) struct Current {
     delta: SnapshotRef,
     ours: Arc<Snapshot>,
+    /// Of each of our files.
+    places: Arc<[Place]>,
+    metadata: Arc<TableMetadata>,
 }
 
 /// What our metadata in a table says.
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct TableMetadata {
     /// The journal that fills it.
     journal: String,
@@ -110,36 +119,49 @@ struct TableMetadata {
     removed: u64,
 }
 
+/// Names of files that are being written or wait for their commit: vacuum leaves them alone, whatever their age.
+#[derive(Debug, Default)]
+pub(crate) struct Unlisted(Mutex<HashSet<String>>);
+
+/// A name in [`Unlisted`] until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UnlistedName {
+    names: Arc<Unlisted>,
+    name: String,
+}
+
+impl Unlisted {
+    pub(crate) fn keep(self: &Arc<Self>, name: &str) -> UnlistedName {
+        self.names().insert(name.to_owned());
+        UnlistedName {
+            names: Arc::clone(self),
+            name: name.to_owned(),
+        }
+    }
+
+    fn names(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UnlistedName {
+    fn drop(&mut self) {
+        self.names.names().remove(&self.name);
+    }
+}
+
 impl Table {
     pub(crate) fn open(
         stream: Arc<StreamDeclaration>,
         options: &LakeOptions,
         engine: Arc<Engine>,
+        durable: Arc<Durable>,
     ) -> Result<Self, LakeError> {
-        let directory = options.root.join(stream.name.as_str());
-        let schema = event::schema::lake(&stream);
-        let url = Url::from_directory_path(&directory);
-        let url = url.map_err(|()| {
-            failed(
-                &stream,
-                "name",
-                &format!("`{}` is no absolute path", directory.display()),
-            )
-        })?;
-        let inner = Inner {
-            stream,
-            directory,
-            url,
-            journal: options.journal.clone(),
-            read_only: options.read_only,
-            engine,
-            schema,
-            current: RwLock::new(None),
-        };
+        let inner = Inner::new(stream, options, engine, durable)?;
         inner.open()?;
         Ok(Self {
             inner: Arc::new(inner),
-            committing: tokio::sync::Mutex::default(),
+            committing: Arc::default(),
         })
     }
 
@@ -149,7 +171,8 @@ impl Table {
         &self.inner.stream
     }
 
-    /// The newest version. Costs a listing of the log's end when nothing changed.
+    /// The newest version. Costs a look for the next commit when nothing changed, and reads only the new commits
+    /// when something did.
     ///
     /// # Errors
     /// [`LakeError::Store`] when the log cannot be read.
@@ -166,20 +189,12 @@ impl Table {
     /// Begins a file.
     ///
     /// # Errors
-    /// [`LakeError::ReadOnly`].
+    /// [`LakeError::ReadOnly`]; [`LakeError::SyncFailed`] after a failed fsync (I-8).
     pub fn writer(&self, options: &WriterOptions) -> Result<FileWriter, LakeError> {
-        if self.inner.read_only {
-            return Err(LakeError::ReadOnly);
-        }
+        self.writable()?;
         let inner = &self.inner;
-        let (stream, directory) = (inner.stream.name.to_string(), inner.directory.clone());
-        Ok(FileWriter::new(
-            stream,
-            directory,
-            Arc::clone(&inner.schema),
-            inner.stream.key.clone(),
-            options.clone(),
-        ))
+        let file = inner.new_file(format!("{}.parquet", uuid::Uuid::new_v4()));
+        Ok(FileWriter::new(file, Arc::clone(&inner.schema), options.clone()))
     }
 
     /// Appends files and moves positions in one durable commit, after checking that each `advance.from` is the
@@ -187,21 +202,27 @@ impl Table {
     ///
     /// # Errors
     /// [`CommitError::NotContiguous`] when the files do not begin where the table ends; nothing is written then.
+    /// [`CommitError::Unknown`] when it cannot be found out whether the commit was made, or made durable.
+    ///
+    /// # Cancellation
+    /// The commit goes on; the table's position tells later whether it was made.
     pub async fn commit(
         &self,
         files: Vec<WrittenFile>,
         advance: &[Advance],
     ) -> Result<Arc<Snapshot>, CommitError> {
-        if self.inner.read_only {
-            return Err(LakeError::ReadOnly.into());
-        }
-        let _one_at_a_time = self.committing.lock().await;
+        self.writable()?;
+        let one_at_a_time = Arc::clone(&self.committing).lock_owned().await;
         let begun = std::time::Instant::now();
         let (inner, advance) = (Arc::clone(&self.inner), advance.to_vec());
-        let snapshot = run(move || inner.commit(&files, &advance)).await?;
+        let snapshot = run(move || {
+            let committed = inner.commit(&files, &advance);
+            drop(one_at_a_time);
+            committed
+        })
+        .await?;
         metrics::histogram!("tidemill_lake_commit_seconds").record(begun.elapsed());
-        let stream = self.inner.stream.name.to_string();
-        metrics::gauge!("tidemill_lake_files", "stream" => stream).set(snapshot.files.len() as f64);
+        self.measure(&snapshot);
         Ok(snapshot)
     }
 
@@ -243,6 +264,21 @@ impl Table {
         run(move || Ok(verify(&snapshot))).await
     }
 
+    /// Whether this table may be written.
+    fn writable(&self) -> Result<(), LakeError> {
+        if self.inner.read_only {
+            return Err(LakeError::ReadOnly);
+        }
+        self.inner.durable.check()
+    }
+
+    fn measure(&self, snapshot: &Snapshot) {
+        let stream = self.inner.stream.name.to_string();
+        let bytes: u64 = snapshot.files.iter().map(|file| file.bytes).sum();
+        metrics::gauge!("tidemill_lake_files", "stream" => stream.clone()).set(snapshot.files.len() as f64);
+        metrics::gauge!("tidemill_lake_bytes", "stream" => stream).set(bytes as f64);
+    }
+
     fn not_built(&self, operation: &'static str) -> LakeError {
         LakeError::NotBuilt {
             operation,
@@ -252,23 +288,53 @@ impl Table {
 }
 
 impl Inner {
+    fn new(
+        stream: Arc<StreamDeclaration>,
+        options: &LakeOptions,
+        engine: Arc<Engine>,
+        durable: Arc<Durable>,
+    ) -> Result<Self, LakeError> {
+        let directory = options.root.join(stream.name.as_str());
+        let schema = event::schema::lake(&stream);
+        let url = Url::from_directory_path(&directory);
+        let url = url.map_err(|()| {
+            let message = format!("`{}` is no absolute path", directory.display());
+            failed(&stream, "name", &message)
+        })?;
+        Ok(Self {
+            stream,
+            directory,
+            url,
+            journal: options.journal.clone(),
+            read_only: options.read_only,
+            engine,
+            durable,
+            schema,
+            current: RwLock::new(None),
+            unlisted: Arc::default(),
+        })
+    }
+
     fn open(&self) -> Result<(), LakeError> {
-        if !self.directory.join("_delta_log").exists() {
-            if self.read_only {
-                return Ok(());
+        let log = self.directory.join("_delta_log");
+        if !self.read_only {
+            self.durable
+                .create_directory(&log)
+                .and_then(|()| self.durable.sync_directory(&log, SyncPoint::OpenedLog))
+                .map_err(|error| self.write_failed("open", &error))?;
+            if !self.is_created() {
+                self.create()?;
             }
-            self.create()?;
         }
         let Some(current) = self.refresh()? else {
             return Ok(());
         };
-        let found = self.metadata(&current.delta)?.journal;
-        if found != self.journal && !self.read_only {
-            let (stream, expected) = (self.stream.name.to_string(), self.journal.clone());
+        let found = &current.metadata.journal;
+        if *found != self.journal && !self.read_only {
             return Err(LakeError::OtherJournal {
-                stream,
-                found,
-                expected,
+                stream: self.stream.name.to_string(),
+                found: found.clone(),
+                expected: self.journal.clone(),
             });
         }
         if current.ours.schema != self.schema && !self.read_only {
@@ -277,69 +343,31 @@ impl Inner {
         Ok(())
     }
 
-    /// Follows the log to its end; `None` while there is no table.
-    fn refresh(&self) -> Result<Option<Current>, LakeError> {
-        let known = self
-            .current
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
-        let delta = match &known {
-            Some(known) => DeltaSnapshot::builder_from(Arc::clone(&known.delta)).build(&*self.engine),
-            None if !self.directory.join("_delta_log").exists() => return Ok(None),
-            None => DeltaSnapshot::builder_for(self.url.as_str()).build(&*self.engine),
-        };
-        let delta = delta.map_err(|error| self.failed("read", &error))?;
-        if let Some(known) = known.filter(|known| known.delta.version() == delta.version()) {
-            return Ok(Some(known));
-        }
-        let ours = Arc::new(self.describe(&delta)?);
-        let mut current = self
-            .current
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let newest = current
-            .take()
-            .filter(|newer| newer.delta.version() >= delta.version());
-        let newest = newest.unwrap_or(Current { delta, ours });
-        *current = Some(newest.clone());
-        Ok(Some(newest))
+    /// Whether the log has a first version, or a checkpoint because the entries before it have expired.
+    fn is_created(&self) -> bool {
+        crate::log::commit_path(&self.directory, 0).exists()
+            || self.directory.join("_delta_log/_last_checkpoint").exists()
     }
 
-    fn describe(&self, delta: &SnapshotRef) -> Result<Snapshot, LakeError> {
-        let metadata = self.metadata(delta)?;
-        let schema: arrow_schema::Schema = delta
-            .schema()
-            .as_ref()
-            .try_into_arrow()
-            .map_err(|error| self.failed("describe", &error))?;
-        let files = crate::files::read(self, delta, metadata.removed)?;
-        Ok(Snapshot {
-            version: delta.version(),
+    /// What a new file of this table is made with.
+    fn new_file(&self, name: String) -> NewFile {
+        NewFile {
+            stream: self.stream.name.to_string(),
             directory: self.directory.clone(),
-            schema: Arc::new(schema),
-            files,
-            positions: self.positions(delta)?,
-            removed: metadata.removed,
-        })
-    }
-
-    /// Positions by partition. Partitions are numbered from 0 without a gap, so the first without one ends them.
-    fn positions(&self, delta: &SnapshotRef) -> Result<Vec<event::Position>, LakeError> {
-        let mut positions = Vec::new();
-        for partition in (0..).map(Partition) {
-            let stored = delta.get_app_id_version(&self.app_id(partition), &*self.engine);
-            let Some(stored) = stored.map_err(|error| self.failed("read positions of", &error))? else {
-                break;
-            };
-            let offset = u64::try_from(stored).map_err(|error| self.failed("read positions of", &error))?;
-            positions.push(event::Position::new(partition, Offset(offset)));
+            key: self.stream.key.clone(),
+            unlisted: self.unlisted.keep(&name),
+            name,
+            durable: Arc::clone(&self.durable),
         }
-        Ok(positions)
     }
 
     fn app_id(&self, partition: Partition) -> String {
-        format!("tidemill/{}/{partition}", self.stream.name)
+        format!("{}{partition}", self.app_ids())
+    }
+
+    /// What the names of our positions begin with.
+    fn app_ids(&self) -> String {
+        format!("tidemill/{}/", self.stream.name)
     }
 
     /// What a read-only lake shows of a table that is not there yet.
@@ -354,101 +382,14 @@ impl Inner {
         })
     }
 
-    fn commit(&self, files: &[WrittenFile], advance: &[Advance]) -> Result<Arc<Snapshot>, CommitError> {
-        for _ in 0..CONFLICTS_MAX {
-            let current = self
-                .refresh()?
-                .ok_or_else(|| self.failed("commit to", &"the table is gone"))?;
-            for advance in advance {
-                let stored = current.ours.position(advance.partition).offset;
-                if stored != advance.from {
-                    let from = event::Position::new(advance.partition, advance.from);
-                    return Err(CommitError::NotContiguous { from, stored });
-                }
-            }
-            match self.try_commit(&current, files, advance) {
-                Ok(true) => return Ok(self.after_commit()?),
-                Ok(false) => {}
-                Err(error) => {
-                    // Done or not? The log knows: our positions are in it, or they are not.
-                    let now = self.refresh()?.map(|current| current.ours);
-                    let reached = |now: &Arc<Snapshot>| {
-                        advance
-                            .iter()
-                            .all(|advance| now.position(advance.partition).offset == advance.to)
-                    };
-                    return now
-                        .filter(reached)
-                        .filter(|_| !advance.is_empty())
-                        .ok_or(CommitError::Lake(error));
-                }
-            }
-        }
-        Err(self
-            .failed("commit to", &format!("others came first {CONFLICTS_MAX} times"))
-            .into())
-    }
-
-    /// Tries to put the next version into the log; `false` when somebody else's is there already.
-    fn try_commit(
-        &self,
-        current: &Current,
-        files: &[WrittenFile],
-        advance: &[Advance],
-    ) -> Result<bool, LakeError> {
-        let commit = |error: &dyn std::fmt::Display| self.failed("commit to", error);
-        let mut builder =
-            Arc::clone(&current.delta).update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true);
-        for advance in advance {
-            let version = i64::try_from(advance.to.0).map_err(|error| commit(&error))?;
-            builder = builder.with_transaction_id(self.app_id(advance.partition), version);
-        }
-        let transaction = builder.build(&*self.engine, Box::new(FileSystemCommitter::new()));
-        let mut transaction = transaction.map_err(|error| commit(&error))?;
-        let context = transaction
-            .write_state()
-            .and_then(|state| state.write_context_builder().build());
-        let context = context.map_err(|error| commit(&error))?;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        for file in files {
-            let location = self.url.join(&file.path).map_err(|error| commit(&error))?;
-            let meta = FileMeta {
-                location,
-                last_modified: now.as_millis() as i64,
-                size: file.bytes,
-            };
-            let metadata = DataFileMetadata::new(meta, file.statistics.to_struct());
-            transaction
-                .add_files(build_add_file_metadata(metadata, &context).map_err(|error| commit(&error))?);
-        }
-        match transaction
-            .commit(&*self.engine)
-            .map_err(|error| commit(&error))?
-        {
-            CommitResult::Committed(_) => Ok(true),
-            CommitResult::Conflicted(_) => Ok(false),
-            CommitResult::Retryable(retryable) => Err(commit(&retryable.error)),
-        }
-    }
-
-    fn after_commit(&self) -> Result<Arc<Snapshot>, LakeError> {
-        let current = self
-            .refresh()?
-            .ok_or_else(|| self.failed("read", &"the table is gone"))?;
-        let version = current.delta.version();
-        if version > 0 && version.is_multiple_of(CHECKPOINT_EVERY) {
-            // A checkpoint only makes opening quicker, so that it failed is no failed commit.
-            if let Err(error) = current.delta.checkpoint(&*self.engine, None) {
-                tracing::warn!(stream = %self.stream.name, version, %error, "cannot write a checkpoint");
-            }
-        }
-        Ok(current.ours)
-    }
-
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// An error of something that wrote: after a failed fsync that is what matters (I-8).
+    fn write_failed(&self, operation: &'static str, message: &dyn std::fmt::Display) -> LakeError {
+        let failed = self.failed(operation, message);
+        self.durable.check().err().unwrap_or(failed)
     }
 
     pub(crate) fn failed(&self, operation: &'static str, message: &dyn std::fmt::Display) -> LakeError {

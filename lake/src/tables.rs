@@ -10,9 +10,11 @@ use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
 use event::{StreamDeclaration, StreamName};
 use tokio::sync::Mutex;
 
+use crate::disk::{Disk, LocalDisk};
+use crate::durable::Durable;
 use crate::error::LakeError;
 use crate::options::LakeOptions;
-use crate::store::{DurableStore, create_directory};
+use crate::store::DurableStore;
 use crate::table::Table;
 
 pub(crate) type Engine = DefaultEngine<TokioMultiThreadExecutor>;
@@ -22,6 +24,7 @@ pub(crate) type Engine = DefaultEngine<TokioMultiThreadExecutor>;
 pub struct Lake {
     options: LakeOptions,
     engine: Arc<Engine>,
+    durable: Arc<Durable>,
     tables: Mutex<HashMap<StreamName, Arc<Table>>>,
     /// Held for as long as this lake may write; the system frees it when the process ends.
     _lock: Option<File>,
@@ -32,7 +35,16 @@ impl Lake {
     ///
     /// # Errors
     /// [`LakeError::Locked`] while another process writes to it, [`LakeError::Store`] when it cannot be reached.
-    pub async fn open(mut options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+    pub async fn open(options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+        Self::open_on(options, Arc::new(LocalDisk)).await
+    }
+
+    /// The same, writing through a disk of the caller's.
+    ///
+    /// # Errors
+    /// As [`Lake::open`].
+    pub async fn open_on(mut options: LakeOptions, disk: Arc<dyn Disk>) -> Result<Arc<Self>, LakeError> {
+        let durable = Arc::new(Durable::new(disk));
         let blocking = move || {
             let failed = |operation, error: std::io::Error| LakeError::Store {
                 operation,
@@ -40,7 +52,9 @@ impl Lake {
                 message: error.to_string(),
             };
             if !options.read_only {
-                create_directory(&options.root).map_err(|error| failed("create the directory of", error))?;
+                durable
+                    .create_directory(&options.root)
+                    .map_err(|error| failed("create the directory of", error))?;
             }
             options.root =
                 std::path::absolute(&options.root).map_err(|error| failed("find the directory of", error))?;
@@ -49,13 +63,14 @@ impl Lake {
             } else {
                 Some(lock(&options.root)?)
             };
-            let engine = DefaultEngineBuilder::new(Arc::new(DurableStore::new()))
+            let engine = DefaultEngineBuilder::new(Arc::new(DurableStore::new(Arc::clone(&durable))))
                 .with_task_executor(Arc::clone(executor()?))
                 .build();
             let (engine, tables) = (Arc::new(engine), Mutex::default());
             Ok(Arc::new(Self {
                 options,
                 engine,
+                durable,
                 tables,
                 _lock: locked,
             }))
@@ -79,7 +94,8 @@ impl Lake {
         }
         let name = stream.name.clone();
         let (options, engine) = (self.options.clone(), Arc::clone(&self.engine));
-        let table = Arc::new(run(move || Table::open(stream, &options, engine)).await?);
+        let durable = Arc::clone(&self.durable);
+        let table = Arc::new(run(move || Table::open(stream, &options, engine, durable)).await?);
         tables.insert(name, Arc::clone(&table));
         Ok(table)
     }

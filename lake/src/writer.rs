@@ -5,7 +5,6 @@
 //! repeat themselves: it pays where values repeat, and doubles the time where they do not.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
@@ -19,10 +18,12 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use crate::disk::SyncPoint;
+use crate::durable::{Durable, DurableFile};
 use crate::error::LakeError;
 use crate::options::WriterOptions;
 use crate::statistics::Statistics;
-use crate::store::sync_directory;
+use crate::table::UnlistedName;
 
 /// Bytes of a column's dictionary, above which the rest of a row group is written plainly.
 const DICTIONARY_BYTES_MAX: usize = 16 << 20;
@@ -34,16 +35,12 @@ const DISTINCT_SHARE_MAX: f64 = 0.5;
 /// Encodes batches into one Parquet file as they come. CPU-bound: call it off the I/O threads.
 #[derive(Debug)]
 pub struct FileWriter {
-    stream: String,
-    /// The table's directory.
-    directory: PathBuf,
-    name: String,
+    file: NewFile,
     schema: SchemaRef,
     options: WriterOptions,
-    key: Option<String>,
     /// Begins with the first rows, which decide on dictionaries. The mutex is never contended: it only lets tasks
     /// that hold a `FileWriter` move between threads.
-    writer: Option<Mutex<ArrowWriter<File>>>,
+    writer: Option<Mutex<ArrowWriter<DurableFile>>>,
     statistics: Statistics,
     rows: u64,
 }
@@ -58,25 +55,29 @@ pub struct WrittenFile {
     /// How many events.
     pub rows: u64,
     pub(crate) statistics: Statistics,
+    _unlisted: UnlistedName,
+}
+
+/// What a new file of a table is made with.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    pub(crate) stream: String,
+    /// The table's directory.
+    pub(crate) directory: PathBuf,
+    pub(crate) name: String,
+    pub(crate) unlisted: UnlistedName,
+    /// The stream's key column.
+    pub(crate) key: Option<String>,
+    pub(crate) durable: Arc<Durable>,
 }
 
 impl FileWriter {
-    pub(crate) fn new(
-        stream: String,
-        directory: PathBuf,
-        schema: SchemaRef,
-        key: Option<String>,
-        options: WriterOptions,
-    ) -> Self {
-        let name = format!("{}.parquet", uuid::Uuid::new_v4());
+    pub(crate) fn new(file: NewFile, schema: SchemaRef, options: WriterOptions) -> Self {
         let statistics = Statistics::new(Arc::clone(&schema));
         Self {
-            stream,
-            directory,
-            name,
+            file,
             schema,
             options,
-            key,
             writer: None,
             statistics,
             rows: 0,
@@ -89,8 +90,11 @@ impl FileWriter {
     /// [`LakeError::Store`] when the file cannot be written; the writer is of no use afterwards.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
         if self.writer.is_none() {
-            let file = File::create_new(self.directory.join(&self.name))
-                .map_err(|error| self.io("create a file of", &error))?;
+            let file = self
+                .file
+                .durable
+                .create(&self.file.directory.join(&self.file.name));
+            let file = file.map_err(|error| self.io("create a file of", &error))?;
             let properties = self.properties(rows);
             let writer = ArrowWriter::try_new(file, Arc::clone(&self.schema), Some(properties));
             self.writer = Some(Mutex::new(
@@ -130,26 +134,27 @@ impl FileWriter {
             let message = "a file without rows is not written".to_owned();
             return Err(LakeError::Store {
                 operation: "finish a file of",
-                stream: self.stream,
+                stream: self.file.stream,
                 message,
             });
         };
         let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let file = writer
+        let mut file = writer
             .into_inner()
             .map_err(|error| self.store("finish a file of", &error))?;
-        file.sync_all()
+        file.sync(SyncPoint::DataFile)
             .map_err(|error| self.io("fsync a file of", &error))?;
-        sync_directory(&self.directory).map_err(|error| self.io("fsync the directory of", &error))?;
-        let bytes = file
-            .metadata()
-            .map_err(|error| self.io("measure a file of", &error))?
-            .len();
+        let entry = self
+            .file
+            .durable
+            .sync_directory(&self.file.directory, SyncPoint::DataEntry);
+        entry.map_err(|error| self.io("fsync the directory of", &error))?;
         Ok(WrittenFile {
-            path: self.name,
-            bytes,
+            path: self.file.name,
+            bytes: file.bytes(),
             rows: self.rows,
             statistics: self.statistics,
+            _unlisted: self.file.unlisted,
         })
     }
 
@@ -178,7 +183,7 @@ impl FileWriter {
                 }
                 _ => {}
             }
-            if self.key.as_deref() == Some(field.name()) {
+            if self.file.key.as_deref() == Some(field.name()) {
                 properties =
                     properties.set_column_bloom_filter_enabled(ColumnPath::from(field.name().as_str()), true);
             }
@@ -186,12 +191,14 @@ impl FileWriter {
         properties.build()
     }
 
+    /// After a failed fsync that is what matters (I-8).
     fn store(&self, operation: &'static str, error: &dyn std::error::Error) -> LakeError {
-        LakeError::Store {
+        let failed = LakeError::Store {
             operation,
-            stream: self.stream.clone(),
+            stream: self.file.stream.clone(),
             message: error.to_string(),
-        }
+        };
+        self.file.durable.check().err().unwrap_or(failed)
     }
 
     fn io(&self, operation: &'static str, error: &io::Error) -> LakeError {

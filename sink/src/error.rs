@@ -78,10 +78,13 @@ impl SinkError {
                 | ReadError::NoPartition { .. }
                 | ReadError::Damaged { .. } => Fault::Fatal,
             },
-            Self::Lake(error) | Self::Commit(CommitError::Lake(error)) => match error.fault() {
-                lake::Fault::Outage => Fault::Outage,
-                lake::Fault::Input | lake::Fault::Fatal => Fault::Fatal,
-            },
+            Self::Lake(error)
+            | Self::Commit(CommitError::Lake(error) | CommitError::Unknown { source: error }) => {
+                match error.fault() {
+                    lake::Fault::Outage => Fault::Outage,
+                    lake::Fault::Input | lake::Fault::Fatal => Fault::Fatal,
+                }
+            }
             Self::Commit(CommitError::NotContiguous { .. })
             | Self::Record { .. }
             | Self::Columns { .. }

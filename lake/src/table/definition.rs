@@ -11,12 +11,9 @@ use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
 
 use super::{Current, DOMAIN, ENGINE_INFO, Inner, TableMetadata};
 use crate::error::LakeError;
-use crate::store::create_directory;
 
 impl Inner {
     pub(super) fn create(&self) -> Result<(), LakeError> {
-        create_directory(&self.directory.join("_delta_log"))
-            .map_err(|error| self.failed("create the directory of", &error))?;
         let schema: StructType = self
             .schema
             .as_ref()
@@ -36,13 +33,13 @@ impl Inner {
         let transaction = transaction.map_err(|error| self.failed("create", &error))?;
         match transaction
             .commit(&*self.engine)
-            .map_err(|error| self.failed("create", &error))?
+            .map_err(|error| self.write_failed("create", &error))?
         {
             CommitResult::Committed(_) => Ok(()),
             CommitResult::Conflicted(_) => {
                 Err(self.failed("create", &"somebody else created it at the same time"))
             }
-            CommitResult::Retryable(retryable) => Err(self.failed("create", &retryable.error)),
+            CommitResult::Retryable(retryable) => Err(self.write_failed("create", &retryable.error)),
         }
     }
 
@@ -83,13 +80,13 @@ impl Inner {
         let transaction = transaction.map_err(|error| self.failed("add columns to", &error))?;
         match transaction
             .commit(&*self.engine)
-            .map_err(|error| self.failed("add columns to", &error))?
+            .map_err(|error| self.write_failed("add columns to", &error))?
         {
             CommitResult::Committed(_) => self.refresh().map(drop),
             CommitResult::Conflicted(_) => {
                 Err(self.failed("add columns to", &"somebody else changed it at the same time"))
             }
-            CommitResult::Retryable(retryable) => Err(self.failed("add columns to", &retryable.error)),
+            CommitResult::Retryable(retryable) => Err(self.write_failed("add columns to", &retryable.error)),
         }
     }
 
@@ -110,7 +107,11 @@ impl Inner {
                 &"it was not made by this program: domain `tidemill` is missing",
             )
         })?;
-        serde_json::from_str(&text).map_err(|error| self.failed("read the metadata of", &error))
+        self.parse_metadata(&text)
+    }
+
+    pub(super) fn parse_metadata(&self, text: &str) -> Result<TableMetadata, LakeError> {
+        serde_json::from_str(text).map_err(|error| self.failed("read the metadata of", &error))
     }
 
     pub(super) fn metadata_text(&self, metadata: &TableMetadata) -> String {
