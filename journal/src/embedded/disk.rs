@@ -20,15 +20,34 @@ pub enum SyncPoint {
     SegmentHeader,
     /// The directory's entry of a new segment, before a group is written to it.
     SegmentEntry,
+    /// What recovery keeps of the last segment, before anybody reads it.
+    Recovered,
+    /// The directory without a segment that was removed, before the next one is: a gap would refuse the start.
+    Removal,
+    /// The entries of the journal's directory and of those above it, before anything is written there.
+    Directory,
 }
 
 impl SyncPoint {
     /// Every place.
-    pub const ALL: [Self; 3] = [Self::Group, Self::SegmentHeader, Self::SegmentEntry];
+    pub const ALL: [Self; 6] = [
+        Self::Group,
+        Self::SegmentHeader,
+        Self::SegmentEntry,
+        Self::Recovered,
+        Self::Removal,
+        Self::Directory,
+    ];
 }
 
 /// A directory's files.
 pub trait Disk: Send + Sync + Debug + 'static {
+    /// Creates a directory, whose parent exists; it may be there already.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+
     /// Creates an empty file; one of that name must not exist.
     ///
     /// # Errors
@@ -110,6 +129,13 @@ pub trait DiskFile: Send + Sync + Debug {
 pub struct LocalDisk;
 
 impl Disk for LocalDisk {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            created => created,
+        }
+    }
+
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new()
             .read(true)

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use event::{Offset, StreamName};
 
-use super::frame::FrameHeader;
-use super::layout::{ALIGNMENT, FRAME_HEADER_BYTES};
+use super::layout::ALIGNMENT;
 use super::segment::Segment;
+
+/// For each stream the places of its frames in a segment, in units of [`ALIGNMENT`].
+pub(super) type Places = HashMap<StreamName, Vec<u32>>;
 
 /// One segment and where its frames end.
 #[derive(Debug)]
@@ -21,9 +23,8 @@ pub(super) struct Indexed {
     pub(super) segment: Segment,
     /// Where its durable frames end.
     pub(super) end: u64,
-    /// For each stream the places of its frames in units of [`ALIGNMENT`]; the first one's offset is the
-    /// header's. `None` until somebody asks.
-    places: Option<HashMap<StreamName, Vec<u32>>>,
+    /// The first place of a stream is that of the offset in the header. `None` until somebody asks.
+    places: Option<Places>,
 }
 
 impl Indexed {
@@ -42,7 +43,7 @@ impl Indexed {
         Self {
             segment,
             end,
-            places: Some(HashMap::new()),
+            places: Some(Places::new()),
         }
     }
 
@@ -56,20 +57,21 @@ impl Indexed {
         }
     }
 
+    /// Whether the places are known; [`walk`] finds them.
+    pub(super) fn walked(&self) -> bool {
+        self.places.is_some()
+    }
+
+    /// Keeps what [`walk`] found.
+    pub(super) fn set_places(&mut self, places: Places) {
+        self.places.get_or_insert(places);
+    }
+
     /// The byte of a record's frame. The caller knows from the headers that it is in this segment.
-    pub(super) fn find(&mut self, stream: &StreamName, offset: Offset) -> io::Result<Option<u64>> {
-        if self.places.is_none() {
-            self.places = Some(self.walk()?);
-        }
-        let start = self.start(stream);
-        let places = self.places.as_ref().and_then(|places| places.get(stream));
-        let at = offset
-            .0
-            .checked_sub(start.0)
-            .and_then(|at| usize::try_from(at).ok());
-        Ok(places
-            .zip(at)
-            .and_then(|(places, at)| Some(u64::from(*places.get(at)?) * ALIGNMENT)))
+    pub(super) fn find(&self, stream: &StreamName, offset: Offset) -> Option<u64> {
+        let at = usize::try_from(offset.0.checked_sub(self.start(stream).0)?).ok()?;
+        let place = self.places.as_ref()?.get(stream)?.get(at)?;
+        Some(u64::from(*place) * ALIGNMENT)
     }
 
     /// The offset of the stream's first record that is not in an earlier segment.
@@ -81,42 +83,20 @@ impl Indexed {
             .copied()
             .unwrap_or_default()
     }
+}
 
-    fn walk(&self) -> io::Result<HashMap<StreamName, Vec<u32>>> {
-        let mut places: HashMap<StreamName, Vec<u32>> = HashMap::new();
-        for step in self.headers(self.segment.header.bytes, self.end) {
-            let (byte, header) = step?;
-            places
-                .entry(header.stream)
-                .or_default()
-                .push((byte / ALIGNMENT) as u32);
-        }
-        Ok(places)
+/// Where the frames of each stream are in a segment that nobody has looked at. It reads the file, so no lock is
+/// held meanwhile.
+pub(super) fn walk(segment: &Segment, end: u64) -> io::Result<Places> {
+    let mut places = Places::new();
+    for step in segment.headers(segment.header.bytes, end) {
+        let (byte, header) = step?;
+        places
+            .entry(header.stream)
+            .or_default()
+            .push((byte / ALIGNMENT) as u32);
     }
-
-    /// The frames' headers from one byte to another; payloads are not looked at.
-    pub(super) fn headers(
-        &self,
-        from: u64,
-        end: u64,
-    ) -> impl Iterator<Item = io::Result<(u64, FrameHeader)>> {
-        let mut byte = from;
-        std::iter::from_fn(move || {
-            if byte >= end {
-                return None;
-            }
-            let at = byte;
-            let mut bytes = [0; FRAME_HEADER_BYTES];
-            let read = self.segment.file.read_at(&mut bytes, at);
-            let header = read.map(|_| FrameHeader::parse(&bytes));
-            byte = match &header {
-                Ok(Some(header)) => at + header.frame_bytes(),
-                _ => end,
-            };
-            let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("no frame at byte {at}"));
-            Some(header.and_then(|header| Ok((at, header.ok_or_else(damaged)?))))
-        })
-    }
+    Ok(places)
 }
 
 /// All segments, and the durable end of each stream.

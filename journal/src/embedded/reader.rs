@@ -13,7 +13,9 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
 
 use super::disk::DiskFile;
+use super::follow;
 use super::frame::FrameHeader;
+use super::index::walk;
 use super::layout::FRAME_HEADER_BYTES;
 use super::shared::{Shared, lock};
 use crate::{JournalReader, ReadError, Record};
@@ -58,7 +60,13 @@ impl JournalReader for EmbeddedReader {
                 if lock(&self.shared.index).end(&self.stream) > self.next {
                     break;
                 }
-                self.groups.changed().await.map_err(|_| ReadError::Closed)?;
+                if self.shared.followed.is_some() {
+                    // Another process writes, and cannot wake us.
+                    drop(tokio::time::timeout(follow::EVERY, self.groups.changed()).await);
+                    follow::refresh(&self.shared).await?;
+                } else {
+                    self.groups.changed().await.map_err(|_| ReadError::Closed)?;
+                }
             }
             let (shared, stream, from) = (Arc::clone(&self.shared), self.stream.clone(), self.next);
             let read = tokio::task::spawn_blocking(move || read(&shared, &stream, from, bytes_max)).await;
@@ -96,32 +104,41 @@ fn read(
 
 /// Finds a record's frame; `None` at the durable end.
 fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option<Located>, ReadError> {
-    let mut index = lock(&shared.index);
-    if offset >= index.end(stream) {
-        return Ok(None);
+    loop {
+        let (number, segment, end) = {
+            let mut index = lock(&shared.index);
+            if offset >= index.end(stream) {
+                return Ok(None);
+            }
+            let start = index.start(stream);
+            if offset < start {
+                let asked = Position::new(Partition(0), offset);
+                return Err(ReadError::Gone { asked, start });
+            }
+            let Some(found) = index.segment_of(stream, offset) else {
+                return Ok(None);
+            };
+            let (file, path) = (Arc::clone(&found.segment.file), found.segment.path.clone());
+            if found.walked() {
+                let missing = || damaged(&path, 0, &format!("offset {offset} of `{stream}` is not in it"));
+                let byte = found.find(stream, offset).ok_or_else(missing)?;
+                return Ok(Some(Located { file, path, byte }));
+            }
+            (found.segment.header.number, found.segment.clone(), found.end)
+        };
+        // A sealed segment that nobody has looked at: reading it must not hold up appends.
+        let places = walk(&segment, end).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => damaged(&segment.path, 0, &error.to_string()),
+            _ => ReadError::Io {
+                operation: "read",
+                path: segment.path.clone(),
+                source: error,
+            },
+        })?;
+        if let Some(found) = lock(&shared.index).segments.get_mut(&number) {
+            found.set_places(places);
+        }
     }
-    let start = index.start(stream);
-    if offset < start {
-        return Err(ReadError::Gone {
-            asked: Position::new(Partition(0), offset),
-            start,
-        });
-    }
-    let Some(found) = index.segment_of(stream, offset) else {
-        return Ok(None);
-    };
-    let (file, path) = (Arc::clone(&found.segment.file), found.segment.path.clone());
-    let byte = found.find(stream, offset).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => damaged(&path, 0, &error.to_string()),
-        _ => ReadError::Io {
-            operation: "read",
-            path: path.clone(),
-            source: error,
-        },
-    })?;
-    let byte =
-        byte.ok_or_else(|| damaged(&path, 0, &format!("offset {offset} of `{stream}` is not in it")))?;
-    Ok(Some(Located { file, path, byte }))
 }
 
 fn read_payload(located: &Located, stream: &StreamName, offset: Offset) -> Result<Bytes, ReadError> {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use event::{Offset, StreamName};
 use uuid::Uuid;
 
-use super::disk::Disk;
+use super::disk::{Disk, SyncPoint};
 use super::frame::Place;
 use super::index::{Index, Indexed};
 use super::layout::{self, ALIGNMENT};
@@ -50,6 +50,12 @@ pub enum OpenError {
         /// What is wrong.
         message: String,
     },
+    /// A process that writes to it has not finished opening it.
+    #[error("journal `{}` is being opened by another process; try again", path.display())]
+    Opening {
+        /// The journal's directory.
+        path: PathBuf,
+    },
     /// A newer Tidemill wrote it.
     #[error("`{}` has format version {found}, this program reads up to {supported}", path.display())]
     Version {
@@ -73,25 +79,21 @@ pub enum OpenError {
 }
 
 /// A journal as it lies on disk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) index: Index,
     pub(super) journal: Option<Uuid>,
     pub(super) generation: u64,
     pub(super) bytes_cut: u64,
+    /// Up to which byte of the last segment its frames say that it was durable.
+    pub(super) named_durable: u64,
     /// The last file, when its creation was not finished.
     pub(super) unfinished: Option<PathBuf>,
 }
 
 /// Reads a directory of segments; changes nothing.
 pub(super) fn find(disk: &dyn Disk, directory: &Path, write: bool) -> Result<Found, OpenError> {
-    let mut found = Found {
-        index: Index::default(),
-        journal: None,
-        generation: 0,
-        bytes_cut: 0,
-        unfinished: None,
-    };
+    let mut found = Found::default();
     let mut files = BTreeMap::new();
     for path in disk.list(directory).map_err(io_error("list", directory))? {
         files.extend(layout::segment_number(&path).map(|number| (number, path)));
@@ -111,7 +113,32 @@ pub(super) fn find(disk: &dyn Disk, directory: &Path, write: bool) -> Result<Fou
 }
 
 impl Found {
-    fn add(&mut self, segment: Segment) -> Result<(), OpenError> {
+    /// Whether there is no segment.
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.segments.is_empty()
+    }
+
+    /// Makes what is kept of the last segment durable, before anybody reads it. A crashed writer may not have come
+    /// to its fsync, or that fsync may have failed, after which the system takes unwritten pages for written
+    /// ones: so what no frame names as durable is written once more.
+    pub(super) fn make_durable(&self) -> Result<(), OpenError> {
+        const BLOCK: u64 = 1 << 20;
+        let Some((_, last)) = self.index.segments.last_key_value() else {
+            return Ok(());
+        };
+        let Segment { file, path, .. } = &last.segment;
+        let mut at = self.named_durable;
+        while at < last.end {
+            let mut block = vec![0; (last.end - at).min(BLOCK) as usize];
+            file.read_at(&mut block, at).map_err(io_error("read", path))?;
+            file.write_at(&block, at).map_err(io_error("write", path))?;
+            at += block.len() as u64;
+        }
+        file.sync(SyncPoint::Recovered).map_err(io_error("fsync", path))
+    }
+
+    /// Adds the next segment, which says where the one before it ends.
+    pub(super) fn add(&mut self, segment: Segment) -> Result<(), OpenError> {
         let damaged = |message: String| OpenError::Damaged {
             path: segment.path.clone(),
             at: 0,
@@ -194,6 +221,10 @@ impl Found {
                 message,
             });
         }
+        self.named_durable = match durable.segment == segment.header.number {
+            true => durable.byte.max(segment.header.bytes),
+            false => segment.header.bytes,
+        };
         self.bytes_cut = beyond.end.max(byte) - group_begin;
         self.index.ends = ends;
         entry.get_mut().end = group_begin;
@@ -282,7 +313,7 @@ fn holds_frames(disk: &dyn Disk, path: &Path) -> Result<bool, OpenError> {
     Ok(false)
 }
 
-fn header_error(error: HeaderError, path: PathBuf) -> OpenError {
+pub(super) fn header_error(error: HeaderError, path: PathBuf) -> OpenError {
     match error {
         HeaderError::Io(source) => OpenError::Io {
             operation: "open",

@@ -128,7 +128,13 @@ impl Segment {
         let bytes = header.encode();
         header.bytes = bytes.len() as u64;
         let file = disk.create(&path)?;
-        file.allocate(allocate.max(header.bytes))?;
+        if let Err(error) = file.allocate(allocate.max(header.bytes)) {
+            // Nothing was promised about this file yet, and without it the next try may succeed.
+            return Err(match disk.remove(&path) {
+                Ok(()) => error,
+                Err(left) => io::Error::other(format!("{error}; and cannot remove what was begun: {left}")),
+            });
+        }
         file.write_at(&bytes, 0)?;
         file.sync(SyncPoint::SegmentHeader)?;
         disk.sync_directory(directory, SyncPoint::SegmentEntry)?;
@@ -145,9 +151,73 @@ impl Segment {
         })
     }
 
+    /// Gives back what was reserved beyond a segment's frames; that it fails harms nobody.
+    pub(super) fn cut_reserved(&self, end: u64) {
+        let cut = self.file.length().and_then(|length| match length > end {
+            true => self.file.truncate(end),
+            false => Ok(()),
+        });
+        if let Err(error) = cut {
+            tracing::warn!(%error, path = %self.path.display(), "cannot give back what a segment does not use");
+        }
+    }
+
+    /// The headers of the frames from one byte to another; payloads are not looked at.
+    pub(super) fn headers(
+        &self,
+        from: u64,
+        end: u64,
+    ) -> impl Iterator<Item = io::Result<(u64, FrameHeader)>> {
+        let mut byte = from;
+        let mut window = Window::default();
+        std::iter::from_fn(move || {
+            if byte >= end {
+                return None;
+            }
+            let at = byte;
+            let header = window
+                .header(&*self.file, at)
+                .map(|bytes| bytes.and_then(FrameHeader::parse));
+            byte = match &header {
+                Ok(Some(header)) => at + header.frame_bytes(),
+                _ => end,
+            };
+            let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("no frame at byte {at}"));
+            Some(header.and_then(|header| Ok((at, header.ok_or_else(damaged)?))))
+        })
+    }
+
     /// The frame at a byte, its checksum compared: `None` when there is none.
     pub(super) fn frame(&self, byte: u64) -> io::Result<Option<(FrameHeader, Vec<u8>)>> {
         frame_at(&*self.file, byte, u64::MAX)
+    }
+}
+
+/// A piece of a file in memory, so that small frames do not cost a read each.
+#[derive(Default)]
+struct Window {
+    begin: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// 64 KiB hold the headers of hundreds of small frames, and cost little when one frame is larger.
+    const BYTES: usize = 64 << 10;
+
+    fn header(&mut self, file: &dyn DiskFile, at: u64) -> io::Result<Option<&[u8; FRAME_HEADER_BYTES]>> {
+        let inside =
+            at >= self.begin && at + FRAME_HEADER_BYTES as u64 <= self.begin + self.bytes.len() as u64;
+        if !inside {
+            self.bytes.resize(Self::BYTES, 0);
+            let read = file.read_at(&mut self.bytes, at)?;
+            self.bytes.truncate(read);
+            self.begin = at;
+        }
+        let from = (at - self.begin) as usize;
+        Ok(self
+            .bytes
+            .get(from..from + FRAME_HEADER_BYTES)
+            .and_then(|bytes| bytes.try_into().ok()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::disk::{Disk, DiskFile};
+use super::frame::Place;
 use super::index::Index;
 use super::options::EmbeddedOptions;
 use super::writer::Queue;
@@ -28,8 +29,13 @@ pub(super) struct Shared {
     pub(super) options: EmbeddedOptions,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) index: Mutex<Index>,
+    /// Held while segments are removed.
+    pub(super) removal: Mutex<()>,
     pub(super) queue: Queue,
-    pub(super) durable: Arc<dyn DiskFile>,
+    /// The file that tells other processes how far they may read; a reader has none when nobody has written it.
+    pub(super) durable: Option<Arc<dyn DiskFile>>,
+    /// For a journal that another process writes: up to where this one's index goes.
+    pub(super) followed: Option<Mutex<Place>>,
     /// Counts groups, to wake readers.
     groups: watch::Sender<u64>,
     health: watch::Sender<Health>,
@@ -40,17 +46,20 @@ impl Shared {
         options: EmbeddedOptions,
         disk: Arc<dyn Disk>,
         index: Index,
-        durable: Arc<dyn DiskFile>,
-        health: Health,
+        durable: Option<Arc<dyn DiskFile>>,
+        followed: Option<Place>,
     ) -> Self {
         let (index, queue) = (Mutex::new(index), Queue::default());
+        let health = followed.map_or(Health::Writable, |_| Health::ReadOnly);
         let (groups, health) = (watch::Sender::new(0), watch::Sender::new(health));
         Self {
             options,
             disk,
             index,
+            removal: Mutex::new(()),
             queue,
             durable,
+            followed: followed.map(Mutex::new),
             groups,
             health,
         }

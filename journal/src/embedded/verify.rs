@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::disk::LocalDisk;
+use super::follow::look;
 use super::frame::FrameHeader;
-use super::recovery::{OpenError, find, io_error};
+use super::recovery::{OpenError, io_error};
 
 /// What [`verify`] found in a journal that is whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
         verified.rows += u64::from(dumped.rows);
         verified.bytes += dumped.frame.frame_bytes();
     })?;
-    let found = find(&LocalDisk, directory, false)?;
+    let (found, _) = look(&LocalDisk, directory)?;
     verified.segments = found.index.segments.len() as u64;
     verified.bytes_to_cut = found.bytes_cut;
     for (stream, end) in &found.index.ends {
@@ -63,7 +64,7 @@ pub fn verify(directory: &Path) -> Result<Verified, OpenError> {
 /// # Errors
 /// [`OpenError::Damaged`] at the first byte that is not what was written.
 pub fn dump(directory: &Path, mut each: impl FnMut(Dumped)) -> Result<(), OpenError> {
-    let found = find(&LocalDisk, directory, false)?;
+    let (found, _) = look(&LocalDisk, directory)?;
     for (number, indexed) in &found.index.segments {
         let segment = &indexed.segment;
         let mut byte = segment.header.bytes;

@@ -14,9 +14,10 @@ use event::{Offset, Partition, Position, StreamName};
 use tokio::sync::oneshot;
 
 use super::disk::SyncPoint;
+use super::follow::durable_bytes;
 use super::frame::{Frame, Place};
 use super::index::Indexed;
-use super::layout::{self, DURABLE_BYTES, DURABLE_MAGIC};
+use super::layout;
 use super::segment::{Segment, SegmentHeader};
 use super::shared::{Shared, lock};
 use crate::AppendError;
@@ -146,12 +147,10 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(super) fn run(mut self) {
         while let Some(requests) = self.shared.queue.take() {
-            let begun = Instant::now();
-            let count = requests.len();
+            metrics::histogram!("tidemill_journal_group_requests").record(requests.len() as f64);
             self.group(requests);
-            metrics::histogram!("tidemill_journal_group_requests").record(count as f64);
-            metrics::histogram!("tidemill_journal_append_seconds").record(begun.elapsed());
         }
+        self.segment.cut_reserved(self.end);
     }
 
     fn group(&mut self, requests: Vec<Request>) {
@@ -169,7 +168,11 @@ impl Writer {
                 }
             }
             Err(error) => {
-                self.shared.set_poison(error.clone());
+                match &error {
+                    // Nothing was written; there may be room again later.
+                    AppendError::DiskReserve { .. } => self.shared.set_reserve(true),
+                    error => self.shared.set_poison(error.clone()),
+                }
                 requests
                     .into_iter()
                     .for_each(|request| drop(request.done.send(Err(error.clone()))));
@@ -184,8 +187,12 @@ impl Writer {
         let recent = self
             .free_asked
             .is_some_and(|asked| asked.elapsed() < FREE_SPACE_EVERY);
-        let needed = reserve_bytes + bytes + self.shared.options.segment_bytes;
-        if !recent || self.free_written > FREE_SPACE_BYTES || self.free_bytes < needed + FREE_SPACE_BYTES {
+        // What is reserved for this segment is not free any more; the next one is reserved as a whole.
+        let segment_bytes = self.shared.options.segment_bytes;
+        let rolls = self.end + bytes > segment_bytes;
+        let takes = if rolls { bytes.max(segment_bytes) } else { 0 };
+        let near = self.free_bytes < reserve_bytes.saturating_add(takes + FREE_SPACE_BYTES);
+        if !recent || near || self.free_written > FREE_SPACE_BYTES {
             match self.shared.disk.free_bytes(&self.shared.options.directory) {
                 Ok(free_bytes) => self.free_bytes = free_bytes,
                 Err(error) => return Some(poisoned("statvfs", &self.shared.options.directory, &error)),
@@ -194,7 +201,7 @@ impl Writer {
             metrics::gauge!("tidemill_journal_disk_free_bytes").set(self.free_bytes as f64);
         }
         self.free_written += bytes;
-        let reserve = self.free_bytes < reserve_bytes + bytes;
+        let reserve = self.free_bytes < reserve_bytes.saturating_add(takes);
         self.shared.set_reserve(reserve);
         reserve.then_some(AppendError::DiskReserve {
             free_bytes: self.free_bytes,
@@ -272,8 +279,11 @@ impl Writer {
             segment: number,
             byte: self.end,
         });
+        let Some(durable) = &self.shared.durable else {
+            return;
+        };
         // Only a convenience for other processes, and right or older at any time; recovery does not need it.
-        if let Err(error) = self.shared.durable.write_at(&bytes, 0) {
+        if let Err(error) = durable.write_at(&bytes, 0) {
             tracing::warn!(%error, "cannot publish the durable end to other processes");
         }
     }
@@ -291,12 +301,15 @@ impl Writer {
         };
         let path = layout::segment(directory, header.number);
         let allocate = self.shared.options.segment_bytes;
-        let next = Segment::create(&*self.shared.disk, directory, header, allocate)
-            .map_err(|error| poisoned("create", &path, &error))?;
-        // Gives back what was reserved and not used; that it fails harms nobody.
-        if let Err(error) = self.segment.file.truncate(self.end) {
-            tracing::warn!(%error, path = %self.segment.path.display(), "cannot cut a sealed segment");
-        }
+        let next = Segment::create(&*self.shared.disk, directory, header, allocate);
+        let next = next.map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => AppendError::DiskReserve {
+                free_bytes: self.shared.disk.free_bytes(directory).unwrap_or_default(),
+                reserve_bytes: self.shared.options.disk_reserve_bytes,
+            },
+            _ => poisoned("create", &path, &error),
+        })?;
+        self.segment.cut_reserved(self.end);
         self.end = next.header.bytes;
         self.segment = next.clone();
         let mut index = lock(&self.shared.index);
@@ -304,17 +317,6 @@ impl Writer {
         metrics::gauge!("tidemill_journal_segments").set(index.segments.len() as f64);
         Ok(())
     }
-}
-
-/// The bytes of the file that tells other processes how far they may read.
-pub(super) fn durable_bytes(place: Place) -> [u8; DURABLE_BYTES] {
-    let mut bytes = [0; DURABLE_BYTES];
-    bytes[..4].copy_from_slice(DURABLE_MAGIC);
-    bytes[8..16].copy_from_slice(&place.segment.to_le_bytes());
-    bytes[16..24].copy_from_slice(&place.byte.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-    bytes
 }
 
 fn poisoned(operation: &'static str, path: &Path, error: &std::io::Error) -> AppendError {

@@ -1,0 +1,54 @@
+//! Removing what is stored elsewhere: whole segments, the oldest first, one after the other.
+//!
+//! A segment goes when every stream is past it and `retain` allows. The directory is synced after each removal: if
+//! a later one survived a power cut and an earlier one did not, recovery would see a gap and refuse the start.
+
+use std::path::Path;
+
+use event::{Offset, Partition, Position, StreamName};
+
+use super::disk::SyncPoint;
+use super::shared::{Shared, lock};
+use crate::{AppendError, ReadError};
+
+/// Removes whole segments that every stream is past, the oldest first.
+pub(super) fn remove_stored(
+    shared: &Shared,
+    stream: &StreamName,
+    stored: &[Position],
+) -> Result<(), ReadError> {
+    let offset = stored.iter().find(|position| position.partition == Partition(0));
+    // One removal after the other, so that the files that stay have no gap.
+    let _one = lock(&shared.removal);
+    lock(&shared.index).stored(stream, offset.map_or(Offset(0), |position| position.offset));
+    loop {
+        let removable = lock(&shared.index).removable(shared.options.retain);
+        let Some((number, path)) = removable else {
+            return Ok(());
+        };
+        let io = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |source| ReadError::Io {
+                operation,
+                path,
+                source,
+            }
+        };
+        let directory = &shared.options.directory;
+        shared.disk.remove(&path).map_err(io("remove", &path))?;
+        let synced = shared.disk.sync_directory(directory, SyncPoint::Removal);
+        if let Err(error) = &synced {
+            shared.set_poison(AppendError::Poisoned {
+                operation: "fsync",
+                path: directory.clone(),
+                message: error.to_string(),
+            });
+        }
+        let mut index = lock(&shared.index);
+        index.segments.remove(&number);
+        metrics::gauge!("tidemill_journal_segments").set(index.segments.len() as f64);
+        drop(index);
+        synced.map_err(io("fsync", directory))?;
+        tracing::info!(path = %path.display(), "removed a journal segment that every stream is past");
+    }
+}

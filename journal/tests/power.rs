@@ -1,0 +1,257 @@
+//! What the embedded journal keeps when the power is cut at any moment, and when any operation of the disk fails.
+//!
+//! Method: a seeded script runs on a [`SimulatedDisk`], which records every write and sync. For every prefix of
+//! that record disks are made as a power cut could leave them, and opened again. Whatever was acknowledged, or
+//! could be read by somebody, by then must be there, at its offset; the model is a map. Then each place in the
+//! code that syncs is left out in turn, and the same check must find a loss.
+
+mod power {
+    pub(crate) mod disk;
+}
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use event::{Offset, Partition, Position, StreamName};
+use journal::contract::{batch, read_all, rows};
+use journal::embedded::disk::SyncPoint;
+use journal::embedded::{EmbeddedJournal, EmbeddedOptions};
+use journal::{AppendError, Journal};
+use power::disk::SimulatedDisk;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const STREAMS: [&str; 3] = ["a", "b", "c"];
+const SEED: u64 = 20_261_121;
+
+/// What a script notes between the disk's operations.
+#[derive(Clone, Debug)]
+enum Mark {
+    /// A record was acknowledged, or somebody has read it: its stream, offset and rows.
+    Kept(&'static str, u64, Vec<i64>),
+    /// Records of a stream below an offset may go.
+    Stored(&'static str, u64),
+}
+
+type TestDisk = SimulatedDisk<Mark>;
+
+fn soak() -> bool {
+    std::env::var_os("TIDEMILL_SOAK").is_some()
+}
+
+fn options() -> EmbeddedOptions {
+    let mut options = EmbeddedOptions::new("/data/journal");
+    (options.segment_bytes, options.disk_reserve_bytes) = (12 << 10, 0);
+    options
+}
+
+fn open(disk: &TestDisk) -> Result<Arc<EmbeddedJournal>, String> {
+    EmbeddedJournal::open_on(Arc::new(disk.clone()), options(), None).map_err(|error| {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error}: {}", source.unwrap_or_default())
+    })
+}
+
+fn name(stream: &str) -> StreamName {
+    StreamName::parse(stream).expect("allowed")
+}
+
+/// Everything that can be read, by stream and offset.
+async fn readable(journal: &EmbeddedJournal) -> BTreeMap<(&'static str, u64), Vec<i64>> {
+    let mut found = BTreeMap::new();
+    for stream in STREAMS {
+        let from = journal.start(&name(stream)).await.expect("known")[0].offset;
+        for record in read_all(journal, &name(stream), from).await {
+            found.insert((stream, record.offset.0), rows(&record));
+        }
+    }
+    found
+}
+
+/// Opens the journal and notes what can be read: a sink may have stored it from now on.
+async fn reopened(disk: &TestDisk) -> Result<Arc<EmbeddedJournal>, String> {
+    let journal = open(disk)?;
+    for ((stream, offset), rows) in readable(&journal).await {
+        disk.mark(Mark::Kept(stream, offset, rows));
+    }
+    Ok(journal)
+}
+
+/// Appends random groups, removes what is stored now and then, and notes what was acknowledged.
+async fn run(
+    disk: &TestDisk,
+    journal: &EmbeddedJournal,
+    appends: usize,
+    random: &mut impl Rng,
+) -> Result<(), AppendError> {
+    for _ in 0..appends {
+        let group: Vec<_> = (0..random.random_range(1..=3))
+            .map(|_| {
+                let stream = STREAMS[random.random_range(0..STREAMS.len())];
+                (
+                    stream,
+                    random.random_range(0..1_000_000),
+                    random.random_range(1..=120),
+                )
+            })
+            .collect();
+        let batches = group
+            .iter()
+            .map(|(stream, first, rows)| batch(stream, *first, *rows));
+        let positions = journal.append(batches.collect()).await?;
+        for ((stream, first, rows), position) in group.into_iter().zip(positions) {
+            let rows = (first..first + i64::from(rows)).collect();
+            disk.mark(Mark::Kept(stream, position.offset.0 - 1, rows));
+        }
+        if random.random_range(0..8) == 0 {
+            store(disk, journal).await;
+        }
+    }
+    Ok(())
+}
+
+/// Says that everything is stored, so that several segments go at once.
+async fn store(disk: &TestDisk, journal: &EmbeddedJournal) {
+    let mut ends = Vec::new();
+    for stream in STREAMS {
+        let end = journal.end(&name(stream)).await.expect("known")[0].offset.0;
+        disk.mark(Mark::Stored(stream, end));
+        ends.push((stream, end));
+    }
+    for (stream, end) in ends {
+        let stored = [Position::new(Partition(0), Offset(end))];
+        // That it fails is tested where operations fail on purpose.
+        drop(journal.retain(&name(stream), &stored).await);
+    }
+}
+
+/// A life with a clean end, one that ends with a failed fsync, a kill, and one more.
+async fn script(disk: &TestDisk, random: &mut impl Rng) {
+    let journal = reopened(disk).await.expect("opens");
+    run(disk, &journal, 30, random).await.expect("appends");
+    drop(journal);
+
+    let journal = reopened(disk).await.expect("opens");
+    run(disk, &journal, 12, random).await.expect("appends");
+    // The next group is written, and its fsync fails.
+    disk.fail(Some(1));
+    let failed = run(disk, &journal, 1, random).await;
+    assert!(matches!(failed, Err(AppendError::Poisoned { .. })), "{failed:?}");
+    disk.fail(None);
+    drop(journal);
+
+    let journal = reopened(disk).await.expect("opens");
+    run(disk, &journal, 20, random).await.expect("appends");
+}
+
+/// Opens a disk after a power cut, and says what is wrong with it.
+async fn check(disk: &TestDisk, marks: &[Mark]) -> Result<(), String> {
+    let mut kept = BTreeMap::new();
+    for mark in marks {
+        match mark {
+            Mark::Kept(stream, offset, rows) => drop(kept.insert((*stream, *offset), rows)),
+            Mark::Stored(stream, end) => kept.retain(|(of, offset), _| of != stream || offset >= end),
+        }
+    }
+    let journal = open(disk)?;
+    let found = readable(&journal).await;
+    for (place, rows) in kept {
+        if found.get(&place) != Some(rows) {
+            return Err(format!(
+                "{place:?} was acknowledged and is {:?}",
+                found.get(&place)
+            ));
+        }
+    }
+    let positions = journal.append(vec![batch("a", 0, 1)]).await;
+    positions
+        .map(drop)
+        .map_err(|error| format!("takes nothing: {error}"))
+}
+
+/// The first loss that power cuts after each operation of the script find.
+async fn first_loss(disk: &TestDisk, cuts: usize) -> Option<String> {
+    let mut random = ChaCha8Rng::seed_from_u64(SEED);
+    for operations in 0..=disk.operations() {
+        for cut in 0..cuts {
+            let (left, marks) = disk.after_power_cut(operations, &mut random);
+            if let Err(loss) = check(&left, &marks).await {
+                return Some(format!(
+                    "power cut {cut} after {operations} operations, seed {SEED}: {loss}"
+                ));
+            }
+        }
+    }
+    None
+}
+
+async fn recorded(seed: u64, left_out: Option<SyncPoint>) -> TestDisk {
+    let disk = TestDisk::new();
+    if let Some(point) = left_out {
+        disk.leave_out(point);
+    }
+    script(&disk, &mut ChaCha8Rng::seed_from_u64(seed)).await;
+    disk
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_or_read_survives_a_power_cut_at_any_moment() {
+    let seeds = if soak() { 40 } else { 1 };
+    for seed in SEED..SEED + seeds {
+        let disk = recorded(seed, None).await;
+        let loss = first_loss(&disk, if soak() { 12 } else { 3 }).await;
+        assert_eq!(loss, None, "script {seed}");
+    }
+}
+
+/// Removing any single fsync from the code must fail a test: this one is what would fail.
+#[tokio::test]
+async fn every_fsync_is_needed() {
+    for point in SyncPoint::ALL {
+        let mut loss = None;
+        for seed in SEED..SEED + 8 {
+            let disk = recorded(seed, Some(point)).await;
+            loss = first_loss(&disk, 6).await;
+            if loss.is_some() {
+                break;
+            }
+        }
+        assert!(loss.is_some(), "nothing is lost without the fsync of {point:?}");
+    }
+}
+
+/// Fails every operation of the script in turn: nothing is acknowledged after a failed write or fsync, and a
+/// restart from what the cache or the disk holds has all that was acknowledged.
+#[tokio::test]
+async fn any_failed_operation_loses_nothing_that_was_acknowledged() {
+    let appends = 60;
+    let whole = TestDisk::new();
+    whole.fail(None);
+    let journal = reopened(&whole).await.expect("opens");
+    run(&whole, &journal, appends, &mut ChaCha8Rng::seed_from_u64(SEED))
+        .await
+        .expect("appends");
+    drop(journal);
+    let operations = whole.counted();
+    assert!(operations >= 200, "the script has only {operations} operations");
+
+    for number in 0..operations {
+        let (disk, mut random) = (TestDisk::new(), ChaCha8Rng::seed_from_u64(SEED));
+        disk.fail(Some(number));
+        if let Ok(journal) = reopened(&disk).await
+            && let Err(error) = run(&disk, &journal, appends, &mut random).await
+        {
+            let again = journal.append(vec![batch("a", 0, 1)]).await;
+            assert!(again.is_err(), "acknowledged after {error}, operation {number}");
+        }
+        disk.fail(None);
+        let mut random = ChaCha8Rng::seed_from_u64(SEED);
+        let (left, marks) = disk.after_power_cut(disk.operations(), &mut random);
+        check(&left, &marks)
+            .await
+            .unwrap_or_else(|loss| panic!("operation {number}, then a power cut: {loss}"));
+        check(&disk, &marks)
+            .await
+            .unwrap_or_else(|loss| panic!("operation {number}, then a kill: {loss}"));
+    }
+}
