@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event::{Offset, Partition, Position, StreamName};
-use journal::contract::{batch, read_all, rows};
+use journal::contract::{batch, rows};
 use journal::embedded::disk::SyncPoint;
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions};
 use journal::{AppendError, Journal};
@@ -32,6 +32,9 @@ enum Mark {
     /// Records of a stream below an offset may go.
     Stored(&'static str, u64),
 }
+
+/// Records by stream and offset.
+type Found = BTreeMap<(&'static str, u64), Vec<i64>>;
 
 type TestDisk = SimulatedDisk<Mark>;
 
@@ -57,21 +60,32 @@ fn name(stream: &str) -> StreamName {
 }
 
 /// Everything that can be read, by stream and offset.
-async fn readable(journal: &EmbeddedJournal) -> BTreeMap<(&'static str, u64), Vec<i64>> {
-    let mut found = BTreeMap::new();
+async fn readable(journal: &EmbeddedJournal) -> Result<Found, String> {
+    let mut found = Found::new();
     for stream in STREAMS {
-        let from = journal.start(&name(stream)).await.expect("known")[0].offset;
-        for record in read_all(journal, &name(stream), from).await {
-            found.insert((stream, record.offset.0), rows(&record));
+        let of = name(stream);
+        let (from, end) = (journal.start(&of).await, journal.end(&of).await);
+        let (from, end) = (from.expect("known")[0], end.expect("known")[0]);
+        let mut reader = journal
+            .reader(&of, from)
+            .await
+            .map_err(|error| error.to_string())?;
+        while reader.position().offset < end.offset {
+            let records = reader.next(100_000).await.map_err(|error| error.to_string())?;
+            found.extend(
+                records
+                    .iter()
+                    .map(|record| ((stream, record.offset.0), rows(record))),
+            );
         }
     }
-    found
+    Ok(found)
 }
 
 /// Opens the journal and notes what can be read: a sink may have stored it from now on.
 async fn reopened(disk: &TestDisk) -> Result<Arc<EmbeddedJournal>, String> {
     let journal = open(disk)?;
-    for ((stream, offset), rows) in readable(&journal).await {
+    for ((stream, offset), rows) in readable(&journal).await? {
         disk.mark(Mark::Kept(stream, offset, rows));
     }
     Ok(journal)
@@ -154,7 +168,7 @@ async fn check(disk: &TestDisk, marks: &[Mark]) -> Result<(), String> {
         }
     }
     let journal = open(disk)?;
-    let found = readable(&journal).await;
+    let found = readable(&journal).await?;
     for (place, rows) in kept {
         if found.get(&place) != Some(rows) {
             return Err(format!(
@@ -254,4 +268,30 @@ async fn any_failed_operation_loses_nothing_that_was_acknowledged() {
             .await
             .unwrap_or_else(|loss| panic!("operation {number}, then a kill: {loss}"));
     }
+}
+
+/// A full disk is not a broken one: it is said, nothing is acknowledged, and the journal goes on when there is room.
+#[tokio::test]
+async fn a_disk_without_room_for_a_segment_stops_nothing_for_good() {
+    let disk = TestDisk::new();
+    let journal = open(&disk).expect("opens");
+    disk.fill(true);
+    let mut refused = 0;
+    for _ in 0..40 {
+        match journal.append(vec![batch("a", 0, 100)]).await {
+            Ok(_) => assert_eq!(refused, 0, "acknowledged on a full disk"),
+            Err(AppendError::DiskReserve { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0, "the script does not fill a segment");
+    disk.fill(false);
+    let position = journal
+        .append(vec![batch("a", 7, 1)])
+        .await
+        .expect("there is room again")[0];
+    assert_eq!(position.offset.0, 40 - refused + 1);
+    drop(journal);
+    let found = readable(&open(&disk).expect("opens")).await.expect("readable");
+    assert_eq!(found.len() as u64, position.offset.0);
 }

@@ -150,7 +150,10 @@ impl Writer {
             metrics::histogram!("tidemill_journal_group_requests").record(requests.len() as f64);
             self.group(requests);
         }
-        self.segment.cut_reserved(self.end);
+        // After a failure nobody knows what is on disk, and only recovery may change it (I-8).
+        if self.shared.poison().is_none() {
+            self.segment.cut_reserved(self.end);
+        }
     }
 
     fn group(&mut self, requests: Vec<Request>) {

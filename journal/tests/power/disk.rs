@@ -83,6 +83,7 @@ struct State<M> {
     operations: Vec<Operation<M>>,
     left_out: Option<SyncPoint>,
     fails: Option<usize>,
+    full: bool,
     /// How many operations that can fail there were.
     counted: usize,
 }
@@ -115,6 +116,7 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> SimulatedDisk<M> {
             operations: Vec::new(),
             left_out: None,
             fails: None,
+            full: false,
             counted: 0,
         };
         Self {
@@ -135,6 +137,11 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> SimulatedDisk<M> {
     pub(crate) fn fail(&self, number: Option<usize>) {
         let mut state = self.state();
         (state.fails, state.counted) = (number, 0);
+    }
+
+    /// Says whether there is no room for another segment.
+    pub(crate) fn fill(&self, full: bool) {
+        self.state().full = full;
     }
 
     /// How many operations there were that could fail, since [`SimulatedDisk::fail`].
@@ -382,6 +389,9 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> DiskFile for SimulatedFile<M> 
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
+        if self.disk.state().full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.change(Change::Allocate(length))
     }
 
