@@ -295,13 +295,15 @@ async fn a_reader_beside_the_writer_sees_what_is_durable_as_it_comes() {
         .reader(&stream, Position::default())
         .await
         .expect("is there");
-    let following = tokio::spawn(async move {
+    let follows = async move {
         let mut found = Vec::new();
         while found.len() < 400 {
             found.extend(reader.next(10_000).await.expect("readable").iter().flat_map(rows));
         }
         found
-    });
+    };
+    let mut following = tokio::task::JoinSet::new();
+    following.spawn(follows);
     for n in 1..200 {
         writer.append(vec![batch("s", n, 1)]).await.expect("appends");
         let end = follower.end(&stream).await.expect("known")[0];
@@ -317,7 +319,8 @@ async fn a_reader_beside_the_writer_sees_what_is_durable_as_it_comes() {
     for n in 200..400 {
         writer.append(vec![batch("s", n, 1)]).await.expect("appends");
     }
-    assert_eq!(following.await.expect("follows"), (0..400).collect::<Vec<_>>());
+    let found = following.join_next().await.expect("one task").expect("follows");
+    assert_eq!(found, (0..400).collect::<Vec<_>>());
     let stored = [Position::new(Partition(0), Offset(400))];
     writer.retain(&stream, &stored).await.expect("retains");
     writer.append(vec![batch("s", 400, 1)]).await.expect("appends");
