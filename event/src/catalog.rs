@@ -88,7 +88,13 @@ pub fn from_toml(text: &str) -> Result<Vec<StreamDeclaration>, CatalogError> {
         section.ok_or_else(|| CatalogError(format!("section `{name}` is missing")))
     };
     let versions = section("versions")?;
-    let mut streams = parse_streams(section("streams")?).map_err(|problems| {
+    // A catalog without streams has no section of them.
+    let none = Table::new();
+    let declared = match table.get("streams") {
+        None => &none,
+        Some(_) => section("streams")?,
+    };
+    let mut streams = parse_streams(declared).map_err(|problems| {
         let first = problems
             .first()
             .map(|problem| format!("{}: {}", problem.key, problem.message));
@@ -155,6 +161,7 @@ mod tests {
         assert_eq!(found, starters);
         assert!(from_toml(&to_toml(&starters).replace("format = 1", "format = 2")).is_err());
         assert!(from_toml("").is_err());
+        assert_eq!(from_toml(&to_toml(&[])), Ok(Vec::new()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Every bound that is not a setting (I-4), each with its reason.
 
-/// Longest name of a stream or field, in bytes: what PostgreSQL and MySQL both take as an identifier (63, 64)
-/// was rounded to the larger; PostgreSQL shortens nothing that we declare there because columns are checked.
+/// Longest name of a stream or field, in bytes: what MySQL takes as an identifier. PostgreSQL takes 63 and would
+/// cut the 64th without a word, so a destination there has to refuse such a name.
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// Most fields of one stream: a Parquet footer and a Delta schema stay readable in a millisecond.

@@ -29,6 +29,8 @@ const MAGIC: &[u8; 4] = b"TMRC";
 const FORMAT: u16 = 1;
 /// Columns begin at a multiple of this, so that they are used in place (the alignment that Arrow recommends).
 const ALIGNMENT: usize = 64;
+/// The end of an Arrow IPC stream: the continuation marker and a length of zero.
+const END_OF_COLUMNS: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 const FLAG_KEY: u8 = 1;
 const FLAG_PRODUCER: u8 = 2;
 /// Bytes of a span without its optional parts.
@@ -184,6 +186,11 @@ fn decode_span(rest: &mut Rest<'_>) -> Result<Span, RecordError> {
     let trace_id = TraceId::from_bytes(rest.array()?);
     let received_at = i64::from_le_bytes(rest.array()?);
     let [flags] = rest.array()?;
+    if flags & !(FLAG_KEY | FLAG_PRODUCER) != 0 {
+        return Err(RecordError::Malformed(format!(
+            "unknown flags {flags:#04x} of a span"
+        )));
+    }
     let mut idempotency_key = None;
     if flags & FLAG_KEY != 0 {
         let length = rest.u16()? as usize;
@@ -235,6 +242,10 @@ pub fn decode(bytes: &Bytes) -> Result<Batch, RecordError> {
 
 fn decode_columns(columns: Bytes) -> Result<RecordBatch, RecordError> {
     let arrow = |error| RecordError::Malformed(format!("decode columns: {error}"));
+    // The reader below takes the end of the bytes for the end of the stream.
+    if !columns.ends_with(&END_OF_COLUMNS) {
+        return Err(RecordError::Malformed("its columns do not end".to_owned()));
+    }
     let mut buffer = Buffer::from(columns);
     let mut decoder = StreamDecoder::new();
     let mut found = None;
@@ -362,7 +373,7 @@ mod tests {
         let seed = 7;
         println!("seed {seed}");
         let whole = encode(&batch()).expect("encodes");
-        for length in 0..whole.len() - 8 {
+        for length in 0..whole.len() {
             assert!(decode(&whole.slice(..length)).is_err(), "cut at {length}");
         }
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);

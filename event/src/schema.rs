@@ -106,6 +106,22 @@ pub enum SchemaError {
         /// The column's name.
         column: String,
     },
+    /// The spans do not say of every row where it came from.
+    #[error("{spanned} rows in spans, {rows} in columns")]
+    Spans {
+        /// Rows that the spans have.
+        spanned: u64,
+        /// Rows that there are.
+        rows: usize,
+    },
+    /// A place in a journal that no column can hold.
+    #[error("partition {partition} or offset {offset} is beyond what the lake's columns hold")]
+    Place {
+        /// The partition.
+        partition: Partition,
+        /// The offset.
+        offset: Offset,
+    },
     /// More rows than a record may have.
     #[error("a batch of {rows} rows is no record's, the limit is {limit}")]
     TooManyRows {
@@ -165,6 +181,12 @@ pub fn to_lake(
             limit: RECORD_ROWS_MAX,
         });
     }
+    let spanned: u64 = batch.spans.iter().map(|span| u64::from(span.rows)).sum();
+    if spanned != rows as u64 {
+        return Err(SchemaError::Spans { spanned, rows });
+    }
+    let place = i32::try_from(partition.0).ok().zip(i64::try_from(offset.0).ok());
+    let (partition, offset) = place.ok_or(SchemaError::Place { partition, offset })?;
     let events = conform(&batch.rows, &wire(stream))?;
     let mut columns: Vec<ArrayRef> = events
         .columns()
@@ -190,8 +212,8 @@ pub fn to_lake(
         trace_ids.into_bytes().into(),
         None,
     )));
-    columns.push(Arc::new(Int32Array::from_value(partition.0 as i32, rows)));
-    columns.push(Arc::new(Int64Array::from_value(offset.0 as i64, rows)));
+    columns.push(Arc::new(Int32Array::from_value(partition, rows)));
+    columns.push(Arc::new(Int64Array::from_value(offset, rows)));
     columns.push(Arc::new(Int32Array::from_iter_values(0..rows as i32)));
     assemble(&lake(stream), columns)
 }

@@ -51,7 +51,7 @@ fn what_is_printed_is_what_is_parsed() {
     let mut streams = StreamDeclaration::starters();
     assert_eq!(streams.len(), 5);
     streams[0].fields[1].path = vec!["a.b".to_owned(), "\"".to_owned()];
-    streams[0].retention = Some(std::time::Duration::from_millis(1_500));
+    streams[0].retention = Some(std::time::Duration::from_millis(61_500));
     for stream in streams {
         let text = stream.to_toml();
         let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -82,6 +82,7 @@ fn everything_that_is_wrong_is_named_at_once() {
         l = 5
         [other]
         routes = ["/twice"]
+        retention = "0s"
         [Other]
         fields = { a = "int" }
     "#;
@@ -105,6 +106,7 @@ fn everything_that_is_wrong_is_named_at_once() {
         ("running.routes", "must begin with `/`"),
         ("running.routes", "own paths"),
         ("other.fields", "at least one field"),
+        ("other.retention", "less than a minute"),
         ("other.routes", "of stream `running` already"),
         ("Other", "must match"),
     ];
@@ -118,4 +120,72 @@ fn everything_that_is_wrong_is_named_at_once() {
         );
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+/// Random declarations, so that no pair of options is forgotten: what is printed parses to the same.
+#[test]
+fn any_declaration_survives_being_printed() {
+    use event::{FieldDeclaration, StreamName, TimeUnit};
+    use rand::{RngExt, SeedableRng};
+    let seed = 20_261_121;
+    println!("seed {seed}");
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let words = ["a", "b.c", "\"", "é", "\\", "line\nbreak", "x y", "#"];
+    for round in 0..2_000 {
+        let mut word = || words[random.random_range(0..words.len())].to_owned();
+        let (description, first, second) = (word(), word(), word());
+        let kinds = [
+            FieldType::Bool,
+            FieldType::Int {
+                min: random.random_range(i64::MIN..0),
+                max: random.random_range(0..i64::MAX),
+            },
+            FieldType::Float {
+                min: f64::MIN,
+                max: f64::from(random.random::<i32>()) / 8.0,
+            },
+            FieldType::String {
+                max_bytes: random.random_range(1..1 << 20),
+            },
+            FieldType::Enum {
+                values: vec![first.clone(), format!("{second}!")],
+            },
+            FieldType::Uuid,
+            FieldType::Timestamp { unit: None },
+            FieldType::Timestamp {
+                unit: Some(TimeUnit::ALL[random.random_range(0..3)]),
+            },
+            FieldType::Json,
+        ];
+        let fields = kinds.into_iter().enumerate().map(|(at, kind)| FieldDeclaration {
+            name: format!("f{at}"),
+            kind,
+            optional: random.random(),
+            description: description.clone(),
+            path: vec![first.clone(), format!("{second}{at}")],
+        });
+        let stream = StreamDeclaration {
+            name: StreamName::parse("s").expect("allowed"),
+            description: description.clone(),
+            fields: fields.collect(),
+            unknown_fields: [UnknownFields::Reject, UnknownFields::Keep, UnknownFields::Ignore]
+                [random.random_range(0..3)],
+            retention: random
+                .random::<bool>()
+                .then(|| std::time::Duration::from_millis(random.random_range(60_000..1 << 40))),
+            ..StreamDeclaration::starters().remove(0)
+        };
+        let stream = StreamDeclaration {
+            time: None,
+            key: None,
+            routes: Vec::new(),
+            ..stream
+        };
+        let text = stream.to_toml();
+        let table: toml::Table = text
+            .parse()
+            .unwrap_or_else(|error| panic!("round {round}: {error}\n{text}"));
+        let parsed = parse_streams(table["streams"].as_table().expect("a section"));
+        assert_eq!(parsed, Ok(vec![stream]), "round {round}\n{text}");
+    }
 }

@@ -123,7 +123,7 @@ impl Row {
         node: &mut Node,
         depth: usize,
         names: &[String],
-        parent: Option<&str>,
+        parent: Option<&Path<'_>>,
     ) -> Result<(), SyntaxError> {
         let depth = scanner.enter(depth)?;
         if scanner.peek()? == b'}' {
@@ -168,7 +168,7 @@ impl Row {
         key: Text,
         depth: usize,
         names: &[String],
-        parent: Option<&str>,
+        parent: Option<&Path<'_>>,
     ) -> Result<(), SyntaxError> {
         let first = scanner.peek()?;
         let from = scanner.at;
@@ -177,7 +177,11 @@ impl Row {
         }
         if let Some(inside) = &mut member.inside {
             if first == b'{' {
-                let path = dotted(parent, &scanner.bytes[key.from..key.to]);
+                let bytes = scanner.bytes;
+                let path = Path {
+                    key: &bytes[key.from..key.to],
+                    parent,
+                };
                 self.object(scanner, inside, depth, names, Some(&path))?;
                 if parent.is_none() && member.leaves.is_empty() && self.extra.is_some() {
                     // Nothing that the sender wrote is lost under `keep`: the whole object goes along.
@@ -230,7 +234,7 @@ impl Row {
         key: Text,
         depth: usize,
         open: bool,
-        parent: Option<&str>,
+        parent: Option<&Path<'_>>,
     ) -> Result<(), SyntaxError> {
         scanner.peek()?;
         let from = scanner.at;
@@ -298,9 +302,19 @@ fn find(node: &mut Node, line: &[u8], key: Text, place: usize) -> Option<usize> 
     node.find(&name, place)
 }
 
-fn dotted(parent: Option<&str>, key: &[u8]) -> String {
-    let key = String::from_utf8_lossy(&key[..key.len().min(200)]);
-    parent.map_or_else(|| key.to_string(), |parent| format!("{parent}.{key}"))
+/// The way to an object inside of a line. It becomes a text only when a message names it.
+struct Path<'a> {
+    key: &'a [u8],
+    parent: Option<&'a Path<'a>>,
+}
+
+fn dotted(parent: Option<&Path<'_>>, key: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 200;
+    let key = String::from_utf8_lossy(&key[..key.len().min(SHOWN_BYTES)]);
+    parent.map_or_else(
+        || key.to_string(),
+        |path| format!("{}.{key}", dotted(path.parent, path.key)),
+    )
 }
 
 /// A value for a message: its beginning, on one line.

@@ -202,7 +202,7 @@ impl Decoder {
 
     fn line(&mut self, line: &[u8], utf8: bool) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
+        if line.len() <= LINE_BYTES_MAX && line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
             return;
         }
         if let Err(failure) = self.lines.decode(line, utf8) {

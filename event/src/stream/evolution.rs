@@ -58,7 +58,7 @@ pub fn evolve(
     if !changes.forbidden.is_empty() {
         return Err(changes.forbidden);
     }
-    let version = stored.version + u32::from(changes.grown);
+    let version = stored.version.saturating_add(u32::from(changes.grown));
     Ok(StreamDeclaration {
         version,
         ..declared.clone()

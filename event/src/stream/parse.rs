@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use toml::{Table, Value};
 
 use super::{FieldDeclaration, FieldType, StreamDeclaration, TimeUnit, UnknownFields};
@@ -32,6 +34,9 @@ const RESERVED_ROUTES: &[&str] = &[
     "/docs",
     "/redoc",
 ];
+
+/// Shortest retention of a stream.
+const RETENTION_MIN: Duration = Duration::from_secs(60);
 
 const STREAM_KEYS: &[&str] = &[
     "description",
@@ -141,8 +146,14 @@ impl Parser {
             }
         };
         let retention = self.text(&section, "retention").and_then(|text| {
-            parse_duration(&text)
-                .map_err(|error| self.problem(section.key("retention"), error.to_string()))
+            let retention = parse_duration(&text).map_err(|error| error.to_string());
+            let retention = retention.and_then(|retention| match retention {
+                // Whole files go, and a file is open for up to a minute: less would be a promise nobody can keep.
+                short if short < RETENTION_MIN => Err(format!("`{text}` is less than a minute")),
+                retention => Ok(retention),
+            });
+            retention
+                .map_err(|message| self.problem(section.key("retention"), message))
                 .ok()
         });
         let declaration = StreamDeclaration {
