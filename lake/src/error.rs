@@ -59,14 +59,6 @@ pub enum LakeError {
         /// Which one, and what the system said.
         message: String,
     },
-    /// This version of the program cannot do that yet.
-    #[error("{operation} table `{stream}` is not built yet")]
-    NotBuilt {
-        /// What was asked for.
-        operation: &'static str,
-        /// The stream.
-        stream: String,
-    },
     /// Files of the table are not what the log says.
     #[error("table `{stream}` is damaged: {message}")]
     Damaged {
@@ -99,12 +91,26 @@ pub enum CommitError {
     Lake(#[from] LakeError),
 }
 
+/// For changes that move no positions.
+impl From<CommitError> for LakeError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Lake(error) | CommitError::Unknown { source: error } => error,
+            CommitError::NotContiguous { .. } => Self::Store {
+                operation: "commit to",
+                stream: "*".to_owned(),
+                message: error.to_string(),
+            },
+        }
+    }
+}
+
 impl LakeError {
     /// Who must act.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Schema { .. } | Self::ReadOnly | Self::NotBuilt { .. } => Fault::Input,
+            Self::Schema { .. } | Self::ReadOnly => Fault::Input,
             Self::Locked { .. } | Self::Store { .. } => Fault::Outage,
             Self::OtherJournal { .. } | Self::SyncFailed { .. } | Self::Damaged { .. } => Fault::Fatal,
         }

@@ -124,7 +124,7 @@ pub(crate) fn read(table: &Inner, delta: &SnapshotRef) -> Result<Vec<Listed>, La
 pub(crate) fn rows_of(
     table: &Inner,
     delta: &SnapshotRef,
-    paths: &HashSet<&str>,
+    paths: &HashSet<String>,
 ) -> Result<Vec<FilteredEngineData>, LakeError> {
     scan(table, delta, |listed| {
         let names = texts(listed.record_batch(), "path")?;

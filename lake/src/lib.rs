@@ -9,7 +9,8 @@
 //! Promises kept here: I-2 (data and position in one commit), I-3 (a file counts when a durable commit lists
 //! it), and the index: event n of a stream is the same event for ever.
 //!
-//! Not built yet, and answered with [`LakeError::NotBuilt`]: compaction, vacuum, retention.
+//! Besides appending, tables are kept in shape: compaction merges small neighbours, retention removes the oldest
+//! files, vacuum deletes what no version needs, verification compares files with the log.
 
 mod disk;
 mod durable;

@@ -1,17 +1,23 @@
 //! What a commit says about a file's columns, so that readers may skip it.
 //!
 //! Delta writes timestamps in milliseconds there: the minimum is floored and the maximum rounded **up**, or readers
-//! would skip rows. Statistics only prune; no answer ever comes from them.
+//! would skip rows. Text is cut to its first characters in the same way. Statistics only prune; no answer ever comes
+//! from them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StructArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, SchemaRef};
+use event::{FieldType, StreamDeclaration};
+
+/// Characters of a text that statistics keep, as other Delta writers do.
+const TEXT_CHARACTERS: usize = 32;
 
 /// Gathers the statistics of one file.
 #[derive(Debug)]
@@ -21,33 +27,53 @@ pub(crate) struct Statistics {
     columns: Vec<Column>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Column {
+    /// Whether bounds of its values help to skip a file.
+    bounded: bool,
     nulls: i64,
     range: Option<Range>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Range {
     Int(i64, i64),
     Float(f64, f64),
+    Text(String, String),
 }
 
 impl Statistics {
-    pub(crate) fn new(schema: SchemaRef) -> Self {
-        let columns = vec![Column::default(); schema.fields().len()];
+    /// For a file with (at least) the columns of `schema`. Of texts only those have bounds that somebody compares:
+    /// no JSON and no trace ids.
+    pub(crate) fn new(schema: SchemaRef, stream: &StreamDeclaration) -> Self {
+        let compared = stream.fields.iter().filter(|field| match field.kind {
+            FieldType::String { .. } | FieldType::Enum { .. } | FieldType::Uuid => true,
+            FieldType::Json
+            | FieldType::Bool
+            | FieldType::Int { .. }
+            | FieldType::Float { .. }
+            | FieldType::Timestamp { .. } => false,
+        });
+        let compared: HashSet<&str> = compared.map(|field| field.name.as_str()).collect();
+        let columns = schema.fields().iter().map(|field| Column {
+            bounded: *field.data_type() != DataType::Utf8 || compared.contains(field.name().as_str()),
+            ..Column::default()
+        });
         Self {
+            columns: columns.collect(),
             schema,
             rows: 0,
-            columns,
         }
     }
 
+    /// Adds rows; columns after the schema's are not looked at.
     pub(crate) fn add(&mut self, rows: &RecordBatch) {
         self.rows += rows.num_rows() as i64;
         for (column, array) in self.columns.iter_mut().zip(rows.columns()) {
             column.nulls += array.null_count() as i64;
-            column.range = merge(column.range, range(array));
+            if column.bounded {
+                column.range = merge(column.range.take(), range(array));
+            }
         }
     }
 
@@ -59,10 +85,12 @@ impl Statistics {
                 field.name(),
                 Arc::new(Int64Array::from(vec![column.nulls])),
             ));
-            if let Some((min, max)) = column.range.and_then(|range| bounds(field.data_type(), range)) {
-                minima.push(named(field.name(), min));
-                maxima.push(named(field.name(), max));
-            }
+            let (min, max) = match &column.range {
+                Some(range) => bounds(field.data_type(), range),
+                None => (None, None),
+            };
+            minima.extend(min.map(|min| named(field.name(), min)));
+            maxima.extend(max.map(|max| named(field.name(), max)));
         }
         let mut parts = vec![named(
             "numRecords",
@@ -100,6 +128,10 @@ fn range(array: &ArrayRef) -> Option<Range> {
             let (min, max) = extremes(array.as_primitive::<Float64Type>().iter().flatten())?;
             Some(Range::Float(min, max))
         }
+        DataType::Utf8 => {
+            let (min, max) = extremes(array.as_string::<i32>().iter().flatten())?;
+            Some(Range::Text(min.to_owned(), max.to_owned()))
+        }
         _ => None,
     }
 }
@@ -118,35 +150,92 @@ fn merge(a: Option<Range>, b: Option<Range>) -> Option<Range> {
     match (a, b) {
         (Some(Range::Int(a, b)), Some(Range::Int(c, d))) => Some(Range::Int(a.min(c), b.max(d))),
         (Some(Range::Float(a, b)), Some(Range::Float(c, d))) => Some(Range::Float(a.min(c), b.max(d))),
+        (Some(Range::Text(a, b)), Some(Range::Text(c, d))) => Some(Range::Text(a.min(c), b.max(d))),
         (a, b) => a.or(b),
     }
 }
 
-/// Minimum and maximum as arrays of one value.
-fn bounds(data_type: &DataType, range: Range) -> Option<(ArrayRef, ArrayRef)> {
-    let moment = |micros: i64| {
-        Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC")) as ArrayRef
-    };
-    let int32 = |value: i64| {
-        i32::try_from(value)
-            .ok()
-            .map(|value| Arc::new(Int32Array::from(vec![value])) as ArrayRef)
-    };
+/// Minimum and maximum as arrays of one value, where there is one that is not too high or too low.
+fn bounds(data_type: &DataType, range: &Range) -> (Option<ArrayRef>, Option<ArrayRef>) {
+    fn array(array: impl Array + 'static) -> ArrayRef {
+        Arc::new(array)
+    }
+    let moment = |micros: i64| array(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"));
+    let int32 = |value: i64| Some(array(Int32Array::from(vec![i32::try_from(value).ok()?])));
     match (data_type, range) {
         (DataType::Timestamp(..), Range::Int(min, max)) => {
             let floor = min.div_euclid(1_000) * 1_000;
-            let ceiling = max.checked_add(999)?.div_euclid(1_000) * 1_000;
-            Some((moment(floor), moment(ceiling)))
+            let ceiling = max.checked_add(999).map(|max| max.div_euclid(1_000) * 1_000);
+            (Some(moment(floor)), ceiling.map(moment))
         }
-        (DataType::Int32, Range::Int(min, max)) => Some((int32(min)?, int32(max)?)),
-        (DataType::Int64, Range::Int(min, max)) => Some((
-            Arc::new(Int64Array::from(vec![min])),
-            Arc::new(Int64Array::from(vec![max])),
-        )),
-        (DataType::Float64, Range::Float(min, max)) => Some((
-            Arc::new(Float64Array::from(vec![min])),
-            Arc::new(Float64Array::from(vec![max])),
-        )),
-        _ => None,
+        (DataType::Int32, Range::Int(min, max)) => (int32(*min), int32(*max)),
+        (DataType::Int64, Range::Int(min, max)) => (
+            Some(array(Int64Array::from(vec![*min]))),
+            Some(array(Int64Array::from(vec![*max]))),
+        ),
+        (DataType::Float64, Range::Float(min, max)) => (
+            Some(array(Float64Array::from(vec![*min]))),
+            Some(array(Float64Array::from(vec![*max]))),
+        ),
+        (DataType::Utf8, Range::Text(min, max)) => (
+            Some(array(StringArray::from(vec![cut(min)]))),
+            raise(max).map(|max| array(StringArray::from(vec![max]))),
+        ),
+        _ => (None, None),
+    }
+}
+
+/// The beginning of a text: never above it.
+fn cut(text: &str) -> &str {
+    match text.char_indices().nth(TEXT_CHARACTERS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+/// A short text that is not below: the text itself, or its beginning with the last character that can be raised
+/// raised. `None` when none can.
+fn raise(text: &str) -> Option<String> {
+    let beginning = cut(text);
+    if beginning.len() == text.len() {
+        return Some(text.to_owned());
+    }
+    let mut raised = beginning.to_owned();
+    while let Some(last) = raised.pop() {
+        // The code points after U+D7FF are surrogates, which no text has.
+        let next = if last == '\u{d7ff}' {
+            0xe000
+        } else {
+            u32::from(last) + 1
+        };
+        if let Some(next) = char::from_u32(next) {
+            raised.push(next);
+            return Some(raised);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_below_and_raised_above() {
+        let long = format!("{}z", "a".repeat(TEXT_CHARACTERS));
+        assert!(cut(&long) <= long.as_str());
+        let raised = raise(&long).expect("can be raised");
+        assert!(raised.as_str() > long.as_str());
+        assert_eq!(raised.chars().count(), TEXT_CHARACTERS);
+        assert_eq!(raise("short").as_deref(), Some("short"));
+    }
+
+    #[test]
+    fn characters_at_the_ends_of_their_ranges_are_raised_to_the_next_one_that_exists() {
+        let at_end = format!("{}\u{d7ff}{}", "a".repeat(TEXT_CHARACTERS - 1), "b");
+        assert!(raise(&at_end).expect("can be raised").ends_with('\u{e000}'));
+        let last = format!("x{}", "\u{10ffff}".repeat(TEXT_CHARACTERS));
+        assert_eq!(raise(&last).as_deref(), Some("y"));
+        assert_eq!(raise(&"\u{10ffff}".repeat(TEXT_CHARACTERS + 1)), None);
     }
 }

@@ -10,17 +10,22 @@
 //! compared with where the files begin. A commit whose outcome is unknown is looked up by its `txn` and made
 //! durable before it counts; no file is ever deleted because of one.
 
+mod adoption;
 mod commit;
+mod compaction;
 mod definition;
 mod follow;
+mod retention;
+mod vacuum;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use delta_kernel::snapshot::SnapshotRef;
-use event::{Offset, Partition, StreamDeclaration};
+use event::{Offset, Partition, Position, StreamDeclaration};
 use url::Url;
 
 use crate::disk::SyncPoint;
@@ -32,6 +37,7 @@ use crate::snapshot::Snapshot;
 use crate::tables::{Engine, run};
 use crate::verify::{VerifyReport, verify};
 use crate::writer::{FileWriter, NewFile, WrittenFile};
+use compaction::Cancel;
 
 /// Who wrote a commit.
 const ENGINE_INFO: &str = concat!("tidemill/", env!("CARGO_PKG_VERSION"));
@@ -43,6 +49,8 @@ const CHECKPOINT_EVERY: u64 = 50;
 const CHECKPOINT_OVERDUE: u64 = 200;
 /// How often a commit is tried when somebody else's came first.
 const CONFLICTS_MAX: usize = 10;
+/// Most merges of one call to [`Table::compact`]: other tables wait for their turn.
+const MERGES_MAX: usize = 16;
 
 /// A range of offsets of one partition that a commit covers: [from, to).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +100,7 @@ pub(crate) struct Inner {
     url: Url,
     journal: String,
     read_only: bool,
+    keep_removed: Duration,
     engine: Arc<Engine>,
     durable: Arc<Durable>,
     schema: SchemaRef,
@@ -117,6 +126,9 @@ struct TableMetadata {
     journal: String,
     /// Events that retention removed.
     removed: u64,
+    /// The indexes of the first events that another journal brought.
+    #[serde(default)]
+    adopted: Vec<u64>,
 }
 
 /// Names of files that are being written or wait for their commit: vacuum leaves them alone, whatever their age.
@@ -139,6 +151,10 @@ impl Unlisted {
         }
     }
 
+    fn all(&self) -> HashSet<String> {
+        self.names().clone()
+    }
+
     fn names(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,11 +174,26 @@ impl Table {
         durable: Arc<Durable>,
     ) -> Result<Self, LakeError> {
         let inner = Inner::new(stream, options, engine, durable)?;
-        inner.open()?;
+        if let Some(current) = inner.open_log()? {
+            inner.fit(&current)?;
+        }
         Ok(Self {
             inner: Arc::new(inner),
             committing: Arc::default(),
         })
+    }
+
+    /// Lets the journal of `options` fill a table that another one filled.
+    pub(crate) fn adopt(
+        stream: Arc<StreamDeclaration>,
+        options: &LakeOptions,
+        engine: Arc<Engine>,
+        durable: Arc<Durable>,
+        start: &[Position],
+    ) -> Result<(), LakeError> {
+        let inner = Inner::new(stream, options, engine, durable)?;
+        inner.open_log()?;
+        inner.adopt(start).map_err(LakeError::from)
     }
 
     /// The stream that this is the table of.
@@ -194,7 +225,13 @@ impl Table {
         self.writable()?;
         let inner = &self.inner;
         let file = inner.new_file(format!("{}.parquet", uuid::Uuid::new_v4()));
-        Ok(FileWriter::new(file, Arc::clone(&inner.schema), options.clone()))
+        let schema = Arc::clone(&inner.schema);
+        Ok(FileWriter::new(
+            file,
+            Arc::clone(&schema),
+            schema,
+            options.clone(),
+        ))
     }
 
     /// Appends files and moves positions in one durable commit, after checking that each `advance.from` is the
@@ -226,42 +263,93 @@ impl Table {
         Ok(snapshot)
     }
 
-    /// Merges small neighbouring files.
+    /// Merges small neighbouring files, at most [`MERGES_MAX`] times; no index and no row changes. Call it again
+    /// until it removes nothing.
     ///
     /// # Errors
-    /// [`LakeError::NotBuilt`].
-    pub async fn compact(&self, _options: &CompactOptions) -> Result<CompactReport, LakeError> {
-        Err(self.not_built("compact"))
+    /// [`LakeError::Store`] when files cannot be read or written; [`LakeError::Damaged`] when a file has other rows
+    /// than the log says.
+    ///
+    /// # Cancellation
+    /// The merge that is under way is given up; those before it stay.
+    pub async fn compact(
+        &self,
+        options: &CompactOptions,
+        writer: &WriterOptions,
+    ) -> Result<CompactReport, LakeError> {
+        self.writable()?;
+        let cancel = Cancel::default();
+        let mut report = CompactReport::default();
+        for _ in 0..MERGES_MAX {
+            let (inner, flag) = (Arc::clone(&self.inner), cancel.flag());
+            let (options, writer) = (options.clone(), writer.clone());
+            let Some(merged) = run(move || inner.merge(&options, &writer, &flag)).await? else {
+                break;
+            };
+            let (sources, rows) = (merged.sources.len() as u64, merged.file.rows);
+            let one_at_a_time = Arc::clone(&self.committing).lock_owned().await;
+            let inner = Arc::clone(&self.inner);
+            let replaced = run(move || {
+                let replaced = inner.replace(&merged);
+                drop(one_at_a_time);
+                replaced.map_err(LakeError::from)
+            });
+            if replaced.await? {
+                report.files_removed += sources;
+                report.files_added += 1;
+                report.rows += rows;
+            }
+        }
+        let inner = Arc::clone(&self.inner);
+        run(move || inner.checkpoint_if_due()).await?;
+        self.measure(&*self.snapshot().await?);
+        Ok(report)
     }
 
     /// Removes whole oldest files whose newest event is older than the stream's `retention` at `now`, in
-    /// microseconds. Gives the number of events removed.
+    /// microseconds. Gives the number of events removed. Their indexes are never given to other events.
     ///
     /// # Errors
-    /// [`LakeError::NotBuilt`] when the stream has a retention.
-    pub async fn expire(&self, _now: i64) -> Result<u64, LakeError> {
-        if self.inner.stream.retention.is_none() {
-            Ok(0)
-        } else {
-            Err(self.not_built("expire events of"))
-        }
+    /// [`LakeError::Store`] when the log cannot be read or written.
+    pub async fn expire(&self, now: i64) -> Result<u64, LakeError> {
+        self.writable()?;
+        let Some(retention) = self.inner.stream.retention else {
+            return Ok(0);
+        };
+        let one_at_a_time = Arc::clone(&self.committing).lock_owned().await;
+        let inner = Arc::clone(&self.inner);
+        run(move || {
+            let expired = inner.expire(now, retention);
+            drop(one_at_a_time);
+            expired.map_err(LakeError::from)
+        })
+        .await
     }
 
-    /// Deletes files and log entries that no reader needs any more.
+    /// Deletes files and log entries that no version of the last `keep_removed` needs.
     ///
     /// # Errors
-    /// [`LakeError::NotBuilt`].
+    /// [`LakeError::Store`] when a directory cannot be read or a file not be deleted.
     pub async fn vacuum(&self) -> Result<VacuumReport, LakeError> {
-        Err(self.not_built("vacuum"))
+        self.writable()?;
+        let inner = Arc::clone(&self.inner);
+        run(move || inner.vacuum()).await
     }
 
-    /// Compares the files with what the log says about them.
+    /// Reads every file of the newest version and compares it with what the log says: sizes, rows, and that
+    /// offsets follow each other without gap or repeat up to the stored positions.
     ///
     /// # Errors
     /// [`LakeError::Store`] when the log cannot be read; what is wrong with files is in the report.
     pub async fn verify(&self) -> Result<VerifyReport, LakeError> {
-        let snapshot = self.snapshot().await?;
-        run(move || Ok(verify(&snapshot))).await
+        let inner = Arc::clone(&self.inner);
+        run(move || {
+            Ok(match inner.refresh()? {
+                Some(current) => verify(&current.ours, &current.metadata.adopted),
+                None => VerifyReport::default(),
+            })
+        })
+        .await
     }
 
     /// Whether this table may be written.
@@ -277,13 +365,6 @@ impl Table {
         let bytes: u64 = snapshot.files.iter().map(|file| file.bytes).sum();
         metrics::gauge!("tidemill_lake_files", "stream" => stream.clone()).set(snapshot.files.len() as f64);
         metrics::gauge!("tidemill_lake_bytes", "stream" => stream).set(bytes as f64);
-    }
-
-    fn not_built(&self, operation: &'static str) -> LakeError {
-        LakeError::NotBuilt {
-            operation,
-            stream: self.inner.stream.name.to_string(),
-        }
     }
 }
 
@@ -307,6 +388,7 @@ impl Inner {
             url,
             journal: options.journal.clone(),
             read_only: options.read_only,
+            keep_removed: options.keep_removed,
             engine,
             durable,
             schema,
@@ -315,7 +397,8 @@ impl Inner {
         })
     }
 
-    fn open(&self) -> Result<(), LakeError> {
+    /// Opens the log, and begins it when it is to be written and is not there.
+    fn open_log(&self) -> Result<Option<Current>, LakeError> {
         let log = self.directory.join("_delta_log");
         if !self.read_only {
             self.durable
@@ -326,19 +409,24 @@ impl Inner {
                 self.create()?;
             }
         }
-        let Some(current) = self.refresh()? else {
+        self.refresh()
+    }
+
+    /// Compares the table with its journal and declaration, and adds columns that are new in the declaration.
+    fn fit(&self, current: &Current) -> Result<(), LakeError> {
+        if self.read_only {
             return Ok(());
-        };
+        }
         let found = &current.metadata.journal;
-        if *found != self.journal && !self.read_only {
+        if *found != self.journal {
             return Err(LakeError::OtherJournal {
                 stream: self.stream.name.to_string(),
                 found: found.clone(),
                 expected: self.journal.clone(),
             });
         }
-        if current.ours.schema != self.schema && !self.read_only {
-            self.add_columns(&current)?;
+        if current.ours.schema != self.schema {
+            self.add_columns(current)?;
         }
         Ok(())
     }
@@ -352,9 +440,8 @@ impl Inner {
     /// What a new file of this table is made with.
     fn new_file(&self, name: String) -> NewFile {
         NewFile {
-            stream: self.stream.name.to_string(),
+            stream: Arc::clone(&self.stream),
             directory: self.directory.clone(),
-            key: self.stream.key.clone(),
             unlisted: self.unlisted.keep(&name),
             name,
             durable: Arc::clone(&self.durable),

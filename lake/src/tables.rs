@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
-use event::{StreamDeclaration, StreamName};
+use event::{Position, StreamDeclaration, StreamName};
 use tokio::sync::Mutex;
 
 use crate::disk::{Disk, LocalDisk};
@@ -98,6 +98,25 @@ impl Lake {
         let table = Arc::new(run(move || Table::open(stream, &options, engine, durable)).await?);
         tables.insert(name, Arc::clone(&table));
         Ok(table)
+    }
+}
+
+impl Lake {
+    /// Lets this lake's journal go on filling a table that another journal filled. A partition begins at its
+    /// position in `start`, or at 0; indexes go on from the last event. Does nothing when it is this journal's already.
+    ///
+    /// # Errors
+    /// [`LakeError::ReadOnly`], or [`LakeError::Store`] when the log cannot be read or written.
+    pub async fn adopt(&self, stream: Arc<StreamDeclaration>, start: &[Position]) -> Result<(), LakeError> {
+        if self.options.read_only {
+            return Err(LakeError::ReadOnly);
+        }
+        // Nobody opens a table meanwhile.
+        let mut tables = self.tables.lock().await;
+        tables.remove(&stream.name);
+        let (options, engine) = (self.options.clone(), Arc::clone(&self.engine));
+        let (durable, start) = (Arc::clone(&self.durable), start.to_vec());
+        run(move || Table::adopt(stream, &options, engine, durable, &start)).await
     }
 }
 

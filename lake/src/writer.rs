@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
+use event::StreamDeclaration;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -61,19 +62,23 @@ pub struct WrittenFile {
 /// What a new file of a table is made with.
 #[derive(Debug)]
 pub(crate) struct NewFile {
-    pub(crate) stream: String,
+    pub(crate) stream: Arc<StreamDeclaration>,
     /// The table's directory.
     pub(crate) directory: PathBuf,
     pub(crate) name: String,
     pub(crate) unlisted: UnlistedName,
-    /// The stream's key column.
-    pub(crate) key: Option<String>,
     pub(crate) durable: Arc<Durable>,
 }
 
 impl FileWriter {
-    pub(crate) fn new(file: NewFile, schema: SchemaRef, options: WriterOptions) -> Self {
-        let statistics = Statistics::new(Arc::clone(&schema));
+    /// A file with the columns of `schema`, of which the table has the first ones.
+    pub(crate) fn new(
+        file: NewFile,
+        schema: SchemaRef,
+        table_schema: SchemaRef,
+        options: WriterOptions,
+    ) -> Self {
+        let statistics = Statistics::new(table_schema, &file.stream);
         Self {
             file,
             schema,
@@ -134,7 +139,7 @@ impl FileWriter {
             let message = "a file without rows is not written".to_owned();
             return Err(LakeError::Store {
                 operation: "finish a file of",
-                stream: self.file.stream,
+                stream: self.file.stream.name.to_string(),
                 message,
             });
         };
@@ -156,6 +161,14 @@ impl FileWriter {
             statistics: self.statistics,
             _unlisted: self.file.unlisted,
         })
+    }
+
+    /// Gives it up: what was written is removed. No commit ever named it.
+    pub(crate) fn abandon(self) {
+        let path = self.file.directory.join(&self.file.name);
+        drop(self.writer);
+        // What is left over is vacuumed.
+        self.file.durable.remove(&path).ok();
     }
 
     fn properties(&self, sample: &RecordBatch) -> WriterProperties {
@@ -183,7 +196,7 @@ impl FileWriter {
                 }
                 _ => {}
             }
-            if self.file.key.as_deref() == Some(field.name()) {
+            if self.file.stream.key.as_deref() == Some(field.name()) {
                 properties =
                     properties.set_column_bloom_filter_enabled(ColumnPath::from(field.name().as_str()), true);
             }
@@ -195,7 +208,7 @@ impl FileWriter {
     fn store(&self, operation: &'static str, error: &dyn std::error::Error) -> LakeError {
         let failed = LakeError::Store {
             operation,
-            stream: self.file.stream.clone(),
+            stream: self.file.stream.name.to_string(),
             message: error.to_string(),
         };
         self.file.durable.check().err().unwrap_or(failed)

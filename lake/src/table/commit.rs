@@ -37,7 +37,7 @@ pub(super) struct Change<'a> {
     pub(super) changes_data: bool,
     pub(super) adds: &'a [WrittenFile],
     /// Paths of files that are listed now.
-    pub(super) removes: HashSet<&'a str>,
+    pub(super) removes: HashSet<String>,
     pub(super) positions: Vec<(Partition, Offset)>,
     pub(super) metadata: Option<TableMetadata>,
 }
@@ -236,7 +236,7 @@ fn is_in(change: &Change<'_>, snapshot: &Snapshot) -> bool {
     moves
         && change.positions.iter().all(reached)
         && change.adds.iter().all(|file| listed.contains(file.path.as_str()))
-        && change.removes.iter().all(|path| !listed.contains(path))
+        && change.removes.iter().all(|path| !listed.contains(path.as_str()))
 }
 
 /// Tries again what only reads.

@@ -21,7 +21,7 @@ impl Inner {
             .map_err(|error| self.failed("describe", &error))?;
         let metadata = TableMetadata {
             journal: self.journal.clone(),
-            removed: 0,
+            ..TableMetadata::default()
         };
         let builder = create_table(self.url.as_str(), Arc::new(schema), ENGINE_INFO, true)
             .with_table_properties([

@@ -70,7 +70,7 @@ pub(crate) async fn run(arguments: LakeArgs) -> Outcome {
 async fn compact(arguments: &TableArgs) -> Outcome {
     let (config, tables) = arguments.open(false).await?;
     for table in tables {
-        let report = table.compact(&config.lake.sink.compact).await?;
+        let report = table.compact(&config.lake.sink.compact, &config.lake.sink.writer).await?;
         println!(
             "{}: {} files became {}, {} rows",
             table.declaration().name,

@@ -1,0 +1,5 @@
+//! Tables as their users see them: one binary, so that Delta is linked once.
+
+mod compaction;
+mod fixture;
+mod upkeep;
