@@ -343,3 +343,72 @@ fn infer_says_what_it_cannot_read() {
     let printed = String::from_utf8_lossy(&named.stdout).into_owned();
     assert!(printed.starts_with("[streams.odd]\n"), "{printed}");
 }
+
+#[test]
+fn the_demo_fills_asks_and_leaves_nothing_behind() {
+    let work = directory();
+    let demo = |arguments: &[&str]| {
+        tidemill(
+            &[
+                &["demo", "--events", "20000", "--exit", "--listen", "127.0.0.1:0"],
+                arguments,
+            ]
+            .concat(),
+        )
+        .current_dir(work.path())
+        .output()
+        .expect("the binary")
+    };
+    let output = demo(&[]);
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    for part in [
+        "20,000",
+        "p99",
+        "| _index",
+        "10,000",
+        "| km ",
+        "curl http://127.0.0.1:",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert_eq!(std::fs::read_dir(work.path()).expect("list").count(), 0);
+    // A directory that was named stays, and a second demo adds to it.
+    let kept = directory();
+    for _ in 0..2 {
+        let output = demo(&["--data-dir", text(kept.path())]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let program = Program::start(kept.path(), &[]);
+    assert_eq!(program.number("select count(*) from running"), 40_000);
+}
+
+#[test]
+fn the_demo_stays_up_until_it_is_told_to_stop() {
+    use std::io::BufRead;
+
+    let work = directory();
+    let mut child = tidemill(&["demo", "--events", "1000", "--listen", "127.0.0.1:0"])
+        .current_dir(work.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines();
+    let line = |line: Option<std::io::Result<String>>| line.expect("more").expect("UTF-8");
+    let first = line(lines.next());
+    let address = first
+        .strip_prefix("listening on http://")
+        .expect("an address")
+        .parse()
+        .expect("one");
+    while !line(lines.next()).starts_with("ctrl-c") {}
+    let answer =
+        harness::request(address, "GET", "/v1/streams/running/events/999", &[], b"").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.expect("kill").success());
+    assert!(child.wait().expect("an end").success());
+    assert_eq!(std::fs::read_dir(work.path()).expect("list").count(), 0);
+}

@@ -8,15 +8,9 @@ use super::failure::{Failure, USAGE};
 /// Flags about logs, the same for every command.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// What to log: a level, or `target=level` parts with commas between them
-    #[arg(
-        long,
-        global = true,
-        env = "TIDEMILL_LOG",
-        default_value = "info,delta_kernel=warn,delta_kernel_default_engine=warn",
-        value_name = "FILTER"
-    )]
-    log: String,
+    /// What to log: a level, or `target=level` parts with commas between them [default: info; demo: warn]
+    #[arg(long, global = true, env = "TIDEMILL_LOG", value_name = "FILTER")]
+    log: Option<String>,
     /// How to write it
     #[arg(long, global = true, env = "TIDEMILL_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -31,10 +25,14 @@ enum LogFormat {
     Json,
 }
 
-/// Begins logging to the error output.
-pub(crate) fn begin(arguments: &LogArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&arguments.log)
-        .map_err(|error| Failure::with_exit(USAGE, format!("--log `{}`: {error}", arguments.log)))?;
+/// Begins logging to the error output, from `level` on when the arguments do not say what.
+pub(crate) fn begin(arguments: &LogArgs, level: &str) -> Result<(), Failure> {
+    let wanted = match &arguments.log {
+        Some(filter) => filter.clone(),
+        None => format!("{level},delta_kernel=warn,delta_kernel_default_engine=warn"),
+    };
+    let filter = EnvFilter::try_new(&wanted)
+        .map_err(|error| Failure::with_exit(USAGE, format!("--log `{wanted}`: {error}")))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -3,6 +3,7 @@
 //! Exit codes are in [`failure`]; logs go to the error output, results to the standard output.
 
 mod check;
+mod demo;
 mod failure;
 mod generate;
 mod infer;
@@ -33,6 +34,8 @@ struct Arguments {
 // One line here and one in `run` for each command.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Shows the first minute: a server, a million events, a few answers; then it stays up
+    Demo(demo::DemoArgs),
     /// Takes events and answers questions until it is told to stop
     Serve(serve::ServeArgs),
     /// Checks the configuration and prints what it comes to
@@ -55,6 +58,7 @@ enum Command {
 
 async fn run(command: Command) -> Outcome {
     match command {
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Check(arguments) => check::run(&arguments),
         Command::Sql(arguments) => sql::run(arguments).await,
@@ -82,7 +86,12 @@ pub fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Outcome {
-    logs::begin(&arguments.logs)?;
+    // Whoever sees it for the first time wants to see the demo, not its diagnostics.
+    let level = match arguments.command {
+        Command::Demo(_) => "warn",
+        _ => "info",
+    };
+    logs::begin(&arguments.logs, level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tidemill")

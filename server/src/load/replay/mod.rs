@@ -40,6 +40,7 @@ use connection::Connection;
 pub use display::show;
 use ledger::Ledger;
 pub use options::{BatchSize, Options, OptionsError, Pace, Source, Target};
+pub(crate) use report::grouped;
 pub use report::{Latency, Report};
 use sender::{Queue, Sender, Shared};
 pub(crate) use source::Chunks;
