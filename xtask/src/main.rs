@@ -5,6 +5,7 @@
 //! built in one profile (`--release`) and with one selection of targets, because each other combination
 //! compiles DataFusion once more.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -77,10 +78,37 @@ fn run_tests(rest: &[String], environment: &[(&str, &str)]) -> Result<(), String
     cargo(&arguments, environment)
 }
 
+/// Criterion first, whose figures the scenarios write down with their own. `--quick` shortens both; everything
+/// else that is said goes to the scenarios.
 fn bench(rest: &[String]) -> Result<(), String> {
-    let mut arguments = vec!["bench", "--profile", "release", "--workspace"];
-    arguments.extend(rest.iter().map(String::as_str));
-    cargo(&arguments, &[])
+    let quick = rest.iter().any(|argument| argument == "--quick");
+    let mut arguments = vec!["bench", "--profile", "release", "--workspace", "--bench", "*"];
+    if quick {
+        arguments.extend(["--", "--quick"]);
+    }
+    cargo(&arguments, &[])?;
+    // An example among the targets keeps the features of all dependencies as they are for tests.
+    cargo(
+        &["build", "--release", "--workspace", "--bins", "--examples"],
+        &[],
+    )?;
+    let scenarios = build_directory()?.join("release/scenarios");
+    let shown = format!("{} {}", scenarios.display(), rest.join(" "));
+    run(Command::new(scenarios).args(rest), shown.trim_end())
+}
+
+/// Where cargo builds, which a file or the environment may have changed.
+fn build_directory() -> Result<PathBuf, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .map_err(|error| format!("start `cargo metadata`: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (_, rest) = text
+        .split_once("\"target_directory\":\"")
+        .ok_or("`cargo metadata` names no target directory")?;
+    let (directory, _) = rest.split_once('"').ok_or("`cargo metadata` is cut off")?;
+    Ok(directory.into())
 }
 
 fn coverage() -> Result<(), String> {
@@ -93,11 +121,18 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String>
         .map(|(name, value)| format!("{name}={value} "))
         .chain([format!("cargo {}", arguments.join(" "))])
         .collect::<String>();
+    run(
+        Command::new(env!("CARGO"))
+            .args(arguments)
+            .envs(environment.iter().copied()),
+        &shown,
+    )
+}
+
+fn run(command: &mut Command, shown: &str) -> Result<(), String> {
     eprintln!("\n$ {shown}");
     let begun = Instant::now();
-    let status = Command::new(env!("CARGO"))
-        .args(arguments)
-        .envs(environment.iter().copied())
+    let status = command
         .status()
         .map_err(|error| format!("start `{shown}`: {error}"))?;
     eprintln!("  took {:.0} s", begun.elapsed().as_secs_f64());
