@@ -61,7 +61,7 @@ pub(crate) struct Chunks {
 
 enum Input {
     Files(Files),
-    Generated { generator: Generator, left: u64 },
+    Generated { generator: Box<Generator>, left: u64 },
 }
 
 impl Chunks {
@@ -74,7 +74,7 @@ impl Chunks {
                 count,
                 options,
             } => Input::Generated {
-                generator: Generator::new(*starter, *options),
+                generator: Box::new(Generator::new(*starter, *options)),
                 left: *count,
             },
         };
