@@ -103,36 +103,11 @@ impl Shared {
         found.ok_or_else(|| QueryError::NotFound(format!("there is no stream `{name}`")))
     }
 
-    /// Fixes what a question about `name` reads.
-    pub(crate) async fn pin(&self, name: &str) -> Result<Pin, QueryError> {
-        self.pinner.pin(self.stream(name)?).await
-    }
-
-    /// Waits until the journal has reached the positions: its reader waits for the record before each.
-    pub(crate) async fn reached(
-        &self,
-        stream: &StreamDeclaration,
-        positions: &[Position],
-    ) -> Result<(), QueryError> {
-        let deadline = tokio::time::Instant::now() + self.options.timeout;
-        for position in positions {
-            loop {
-                let end = self.pinner.journal.end(&stream.name).await?;
-                let Some(found) = end.iter().find(|end| end.partition == position.partition) else {
-                    return Err(QueryError::Invalid(format!(
-                        "there is no partition {}",
-                        position.partition
-                    )));
-                };
-                if found.offset >= position.offset {
-                    break;
-                }
-                let mut reader = self.pinner.journal.reader(&stream.name, *found).await?;
-                let more = tokio::time::timeout_at(deadline, reader.next(1)).await;
-                more.map_err(|_| QueryError::NotYet(position.to_string()))??;
-            }
-        }
-        Ok(())
+    /// Fixes what a question about `name` reads, once the journal has reached `positions`.
+    pub(crate) async fn pin(&self, name: &str, positions: &[Position]) -> Result<Pin, QueryError> {
+        let stream = self.stream(name)?;
+        self.pinner.reached(stream, positions).await?;
+        self.pinner.pin(stream).await
     }
 }
 

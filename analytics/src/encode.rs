@@ -1,7 +1,7 @@
 //! Rows as bytes of an answer, in every format of `Accept`.
 
 use arrow_array::RecordBatch;
-use arrow_csv::{Writer as CsvWriter, WriterBuilder};
+use arrow_csv::WriterBuilder;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
@@ -103,7 +103,8 @@ impl Format {
 )]
 pub(crate) enum Encoder {
     Ndjson(Vec<u8>),
-    Csv(CsvWriter<Vec<u8>>),
+    /// What waits, which is the header at first.
+    Csv(Vec<u8>),
     Arrow(StreamWriter<Vec<u8>>),
     Parquet(Box<ArrowWriter<Vec<u8>>>),
 }
@@ -113,12 +114,8 @@ impl Encoder {
     pub(crate) fn new(format: Format, schema: &SchemaRef) -> Result<Self, QueryError> {
         Ok(match format {
             Format::Csv => {
-                let mut writer = WriterBuilder::new()
-                    .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.fZ".to_owned())
-                    .build(Vec::new());
-                // Writes the header even when no row follows.
-                writer.write(&RecordBatch::new_empty(std::sync::Arc::clone(schema)))?;
-                Self::Csv(writer)
+                let empty = RecordBatch::new_empty(std::sync::Arc::clone(schema));
+                Self::Csv(csv(&empty, true)?)
             }
             Format::Arrow => Self::Arrow(StreamWriter::try_new(Vec::new(), schema)?),
             Format::Parquet => {
@@ -139,9 +136,10 @@ impl Encoder {
                 }
                 Ok(std::mem::take(out))
             }
-            Self::Csv(writer) => {
-                writer.write(rows)?;
-                Ok(Vec::new())
+            Self::Csv(waiting) => {
+                let mut out = std::mem::take(waiting);
+                out.extend(csv(rows, false)?);
+                Ok(out)
             }
             Self::Arrow(writer) => {
                 writer.write(rows)?;
@@ -161,12 +159,20 @@ impl Encoder {
     /// Ends the answer.
     pub(crate) fn finish(self) -> Result<Vec<u8>, QueryError> {
         Ok(match self {
-            Self::Ndjson(out) => out,
-            Self::Csv(writer) => writer.into_inner(),
+            Self::Ndjson(out) | Self::Csv(out) => out,
             Self::Arrow(writer) => writer.into_inner()?,
             Self::Parquet(writer) => writer.into_inner()?,
         })
     }
+}
+
+fn csv(rows: &RecordBatch, header: bool) -> Result<Vec<u8>, QueryError> {
+    let mut writer = WriterBuilder::new()
+        .with_header(header)
+        .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.fZ".to_owned())
+        .build(Vec::new());
+    writer.write(rows)?;
+    Ok(writer.into_inner())
 }
 
 /// One row as a JSON object, in column order.

@@ -3,6 +3,7 @@
 use datafusion::error::DataFusionError;
 use event::record::RecordError;
 use event::schema::SchemaError;
+use journal::ReadError;
 
 /// Whose fault an error is, so who must act. The status code follows from this alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Fault {
 }
 
 /// Why a question got no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueryError {
     /// A parameter or a statement is wrong.
     #[error("{0}")]
@@ -63,6 +64,9 @@ pub enum QueryError {
     /// Rows or bytes of an answer exceed the bound.
     #[error("{0}")]
     TooLarge(String),
+    /// The tail went into the lake and out of the journal while it was read; the same again passes.
+    #[error("the journal let go of what was being read: {0}")]
+    Moved(String),
     /// The lake, the journal or a file cannot be read.
     #[error("{0}")]
     Storage(String),
@@ -77,7 +81,7 @@ impl QueryError {
             Self::NotFound(_) => Fault::Absent,
             Self::Removed { .. } => Fault::Removed,
             Self::NotAcceptable(_) => Fault::Unacceptable,
-            Self::Busy { .. } | Self::NotYet(_) | Self::Memory(_) => Fault::Overload,
+            Self::Busy { .. } | Self::NotYet(_) | Self::Memory(_) | Self::Moved(_) => Fault::Overload,
             Self::Timeout(_) => Fault::Timeout,
             Self::Storage(_) => Fault::Outage,
         }
@@ -88,11 +92,23 @@ impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(message) => Self::Memory(message.clone()),
+            DataFusionError::External(inner) => {
+                let own = inner.downcast_ref::<Self>().cloned();
+                own.unwrap_or_else(|| Self::Storage(error.to_string()))
+            }
             DataFusionError::ObjectStore(_)
             | DataFusionError::ParquetError(_)
-            | DataFusionError::IoError(_)
-            | DataFusionError::External(_) => Self::Storage(error.to_string()),
+            | DataFusionError::IoError(_) => Self::Storage(error.to_string()),
             other => Self::Invalid(other.strip_backtrace()),
+        }
+    }
+}
+
+impl From<ReadError> for QueryError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone { .. } => Self::Moved(error.to_string()),
+            other => Self::Storage(other.to_string()),
         }
     }
 }
@@ -109,7 +125,6 @@ macro_rules! storage {
 
 storage!(
     arrow_schema::ArrowError,
-    journal::error::ReadError,
     lake::LakeError,
     parquet::errors::ParquetError,
     std::io::Error,

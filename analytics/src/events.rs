@@ -8,7 +8,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use event::{FieldType, StreamDeclaration, schema};
+use event::{FieldType, Position, StreamDeclaration, schema};
 
 use crate::analytics::Shared;
 use crate::json::{write_text, write_value};
@@ -26,8 +26,13 @@ pub(crate) const PAGE_EVENTS_MAX: usize = 10_000;
 const PAGE_BYTES: usize = 16 << 20;
 
 /// The event of that index as JSON.
-pub(crate) async fn nth(shared: &Shared, stream: &str, index: u64) -> Result<Vec<u8>, QueryError> {
-    let pin = shared.pin(stream).await?;
+pub(crate) async fn nth(
+    shared: &Shared,
+    stream: &str,
+    index: u64,
+    min_position: &[Position],
+) -> Result<Vec<u8>, QueryError> {
+    let pin = shared.pin(stream, min_position).await?;
     let oldest = pin.snapshot.removed;
     if index < oldest {
         return Err(QueryError::Removed { index, oldest });
@@ -64,7 +69,7 @@ pub(crate) async fn page(
     cursor: Option<&str>,
 ) -> Result<Vec<u8>, QueryError> {
     let from = cursor.map_or(Ok(0), |cursor| read_cursor(cursor, stream, filter))?;
-    let pin = shared.pin(stream).await?;
+    let pin = shared.pin(stream, &filter.min_position).await?;
     let time = pin.declaration.time_column().to_owned();
     let mut out = b"{\"events\":[".to_vec();
     let (mut count, mut next) = (0, None);
@@ -134,7 +139,13 @@ fn write_event(
 fn fingerprint(stream: &str, filter: &Filter) -> u32 {
     let mut hasher = StableHasher::new();
     hasher.write(stream.as_bytes());
-    hasher.write(format!("{filter:?}").as_bytes());
+    let Filter {
+        start,
+        end,
+        equal,
+        min_position: _,
+    } = filter;
+    hasher.write(format!("{:?}", (start, end, equal)).as_bytes());
     (hasher.finish() >> 32) as u32
 }
 

@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::analytics::Shared;
 use crate::columns::type_name;
 use crate::events::{PAGE_EVENTS, PAGE_EVENTS_MAX, nth, page};
-use crate::parameters::{Filter, interval, moment, wanted};
+use crate::parameters::{Filter, interval, moment, positions, wanted};
+use crate::sql::again;
 use crate::stats::{StatsQuestion, stats};
 use crate::{Analytics, QueryError, guard, sql_http};
 
@@ -32,17 +33,26 @@ pub(crate) fn router(analytics: Analytics) -> Router {
 }
 
 /// Runs a question on the threads that compute, within the time limit; dropping the future ends it.
-async fn compute<T: Send + 'static>(
+async fn compute<T, F>(
     analytics: &Analytics,
     kind: &'static str,
-    work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
-) -> Result<T, QueryError> {
-    let shared = &analytics.shared;
-    let _permit = shared.admit()?;
-    let begun = Instant::now();
+    question: impl Fn(Arc<Shared>) -> F + Send + Sync + 'static,
+) -> Result<T, QueryError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, QueryError>> + Send,
+{
+    let shared = Arc::clone(&analytics.shared);
+    let permit = shared.admit()?;
+    let (begun, limit) = (Instant::now(), shared.options.timeout);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn_on(work, &shared.compute.handle());
-    let limit = shared.options.timeout;
+    let handle = shared.compute.handle();
+    let work = async move {
+        // Held by the work, which can outlive whoever asked until its next point of yielding.
+        let _permit = permit;
+        again(|| question(Arc::clone(&shared))).await
+    };
+    tasks.spawn_on(work, &handle);
     let answer = match tokio::time::timeout(limit, tasks.join_next()).await {
         Err(_) => Err(QueryError::Timeout(limit.as_millis())),
         Ok(Some(Ok(answer))) => answer,
@@ -79,8 +89,7 @@ pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, QueryE
 }
 
 async fn streams(State(analytics): State<Analytics>) -> Result<Response, QueryError> {
-    let shared = Arc::clone(&analytics.shared);
-    let work = async move {
+    let work = |shared: Arc<Shared>| async move {
         let mut all = Vec::new();
         for declaration in shared.catalog.iter() {
             all.push(describe(&shared, declaration).await?);
@@ -94,30 +103,38 @@ async fn stream(
     State(analytics): State<Analytics>,
     Path(name): Path<String>,
 ) -> Result<Response, QueryError> {
-    let shared = Arc::clone(&analytics.shared);
-    let work = async move { describe(&shared, shared.stream(&name)?).await };
+    let work = move |shared: Arc<Shared>| {
+        let name = name.clone();
+        async move { describe(&shared, shared.stream(&name)?).await }
+    };
     Ok(value(&compute(&analytics, "stream", work).await?))
 }
 
 async fn event(
     State(analytics): State<Analytics>,
     Path((name, index)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
     let index = index.parse().map_err(|_| {
-        QueryError::Invalid(format!(
-            "`{}` is no index, expected 0, 1, 2 …",
-            index.chars().take(64).collect::<String>()
-        ))
+        let shown: String = index.chars().take(64).collect();
+        QueryError::Invalid(format!("`{shown}` is no index, expected 0, 1, 2 …"))
     })?;
-    let shared = Arc::clone(&analytics.shared);
-    Ok(document(
-        compute(
-            &analytics,
-            "event",
-            async move { nth(&shared, &name, index).await },
-        )
-        .await?,
-    ))
+    let mut min_position = Vec::new();
+    for (key, text) in pairs(query.as_deref())? {
+        match key.as_str() {
+            "min_position" => min_position = positions(&text)?,
+            _ => {
+                return Err(QueryError::Invalid(format!(
+                    "`{key}` is no parameter of an event"
+                )));
+            }
+        }
+    }
+    let work = move |shared: Arc<Shared>| {
+        let (name, min_position) = (name.clone(), min_position.clone());
+        async move { nth(&shared, &name, index, &min_position).await }
+    };
+    Ok(document(compute(&analytics, "event", work).await?))
 }
 
 async fn events(
@@ -142,8 +159,10 @@ async fn events(
             _ => narrow(&mut filter, declaration, &key, &text)?,
         }
     }
-    let shared = Arc::clone(&analytics.shared);
-    let work = async move { page(&shared, &name, &filter, limit, cursor.as_deref()).await };
+    let work = move |shared: Arc<Shared>| {
+        let (name, filter, cursor) = (name.clone(), filter.clone(), cursor.clone());
+        async move { page(&shared, &name, &filter, limit, cursor.as_deref()).await }
+    };
     Ok(document(compute(&analytics, "range", work).await?))
 }
 
@@ -151,6 +170,7 @@ fn narrow(filter: &mut Filter, stream: &StreamDeclaration, key: &str, text: &str
     match key {
         "start" => filter.start = Some(moment(key, text)?),
         "end" => filter.end = Some(moment(key, text)?),
+        "min_position" => filter.min_position = positions(text)?,
         field => filter
             .equal
             .push((field.to_owned(), wanted(stream, field, text)?)),
@@ -177,14 +197,15 @@ async fn stream_stats(
             _ => narrow(&mut question.filter, declaration, &key, &text)?,
         }
     }
-    let shared = Arc::clone(&analytics.shared);
-    let work = async move { stats(&shared, &name, &question).await };
+    let work = move |shared: Arc<Shared>| {
+        let (name, question) = (name.clone(), question.clone());
+        async move { stats(&shared, &name, &question).await }
+    };
     Ok(value(&compute(&analytics, "stats", work).await?))
 }
 
 async fn all_stats(State(analytics): State<Analytics>) -> Result<Response, QueryError> {
-    let shared = Arc::clone(&analytics.shared);
-    let work = async move {
+    let work = |shared: Arc<Shared>| async move {
         let mut all = Vec::new();
         for declaration in shared.catalog.iter() {
             all.push(stats(&shared, declaration.name.as_str(), &StatsQuestion::default()).await?);

@@ -29,6 +29,7 @@ mod sql_http;
 mod stats;
 mod tail;
 mod tail_exec;
+mod utc_trunc;
 mod walk;
 mod wildcard;
 
@@ -36,3 +37,6 @@ pub use analytics::{Analytics, AnalyticsOptions};
 pub use encode::Format;
 pub use error::{Fault, QueryError};
 pub use sql::{SqlAnswer, SqlBody, SqlRequest};
+
+#[cfg(test)]
+mod tests;

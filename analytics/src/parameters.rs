@@ -3,7 +3,7 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, BooleanArray, RecordBatch};
-use event::{FieldType, StreamDeclaration};
+use event::{FieldType, Offset, Partition, Position, StreamDeclaration};
 
 use crate::QueryError;
 
@@ -26,6 +26,8 @@ pub(crate) struct Filter {
     pub(crate) end: Option<i64>,
     /// Fields with their values.
     pub(crate) equal: Vec<(String, Wanted)>,
+    /// Where the journal must be first; changes no answer but when it is given.
+    pub(crate) min_position: Vec<Position>,
 }
 
 impl Filter {
@@ -157,6 +159,19 @@ pub(crate) fn interval(text: &str) -> Result<i64, QueryError> {
         .checked_mul(seconds)
         .and_then(|seconds| seconds.checked_mul(1_000_000));
     micros.filter(|micros| *micros > 0).ok_or_else(error)
+}
+
+/// `partition:offset`, several with commas.
+pub(crate) fn positions(text: &str) -> Result<Vec<Position>, QueryError> {
+    let position = |text: &str| {
+        let (partition, offset) = text.trim().split_once(':')?;
+        Some(Position::new(
+            Partition(partition.parse().ok()?),
+            Offset(offset.parse().ok()?),
+        ))
+    };
+    let found: Option<Vec<Position>> = text.split(',').map(position).collect();
+    found.ok_or_else(|| QueryError::Invalid(format!("`min_position` is `{text}`, expected partition:offset")))
 }
 
 /// What a declared field must equal, from text.

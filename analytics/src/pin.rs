@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::future::BoxFuture;
@@ -11,6 +12,9 @@ use tokio::sync::Mutex;
 
 use crate::QueryError;
 use crate::tail::Tail;
+
+/// Longest wait for the next record on the way to a `min_position`; then 503, so that a client comes back.
+const REACH_TIME: Duration = Duration::from_secs(5);
 
 /// Offsets [from, to) of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +150,35 @@ impl Pinner {
             tail,
             end,
         })
+    }
+}
+
+impl Pinner {
+    /// Waits until the journal has reached the positions: a reader at its end waits for the next record. Whoever
+    /// asks bounds the time.
+    pub(crate) async fn reached(
+        &self,
+        stream: &StreamDeclaration,
+        positions: &[Position],
+    ) -> Result<(), QueryError> {
+        for position in positions {
+            loop {
+                let end = self.journal.end(&stream.name).await?;
+                let Some(found) = end.iter().find(|end| end.partition == position.partition) else {
+                    return Err(QueryError::Invalid(format!(
+                        "there is no partition {}",
+                        position.partition
+                    )));
+                };
+                if found.offset >= position.offset {
+                    break;
+                }
+                let mut reader = self.journal.reader(&stream.name, *found).await?;
+                let more = tokio::time::timeout(REACH_TIME, reader.next(1)).await;
+                more.map_err(|_| QueryError::NotYet(position.to_string()))??;
+            }
+        }
+        Ok(())
     }
 }
 

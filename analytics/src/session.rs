@@ -12,19 +12,19 @@ use datafusion::catalog::{
     TableProvider,
 };
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::SessionState;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use event::{Catalog, schema};
+use event::{Catalog, Position, schema};
 
 use crate::checked_sum::CheckedSum;
 use crate::pin::{Pin, Pinner, table_schema};
 use crate::provider::StreamTable;
 use crate::tail::Tail;
+use crate::utc_trunc::UtcTrunc;
 
 /// Columns that exist for SQL and that `SELECT *` leaves out.
 pub(crate) const HIDDEN: [&str; 4] = [schema::PARTITION, schema::OFFSET, schema::ROW, schema::INDEX];
@@ -77,8 +77,8 @@ pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionSta
         .with_default_features()
         .build();
     datafusion_functions_json::register_all(&mut state)?;
-    use datafusion::execution::FunctionRegistry;
     state.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))?;
+    state.register_udf(Arc::new(ScalarUDF::from(UtcTrunc::new())))?;
     for name in UNBOUNDED_FUNCTIONS {
         state.deregister_udf(name)?;
     }
@@ -90,6 +90,7 @@ pub(crate) struct QueryTables {
     catalog: Catalog,
     pinner: Arc<Pinner>,
     hidden: BTreeSet<&'static str>,
+    min_position: Vec<Position>,
     pins: Mutex<BTreeMap<String, Arc<Pin>>>,
 }
 
@@ -100,12 +101,19 @@ impl std::fmt::Debug for QueryTables {
 }
 
 impl QueryTables {
-    /// `mentioned` are the hidden columns that the query may name.
-    pub(crate) fn new(catalog: Catalog, pinner: Arc<Pinner>, mentioned: BTreeSet<&'static str>) -> Arc<Self> {
+    /// `mentioned` are the hidden columns that the query may name; each stream that it names must first have
+    /// reached `min_position`.
+    pub(crate) fn new(
+        catalog: Catalog,
+        pinner: Arc<Pinner>,
+        mentioned: BTreeSet<&'static str>,
+        min_position: Vec<Position>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             catalog,
             pinner,
             hidden: mentioned,
+            min_position,
             pins: Mutex::default(),
         })
     }
@@ -123,6 +131,8 @@ impl QueryTables {
         if let Some(pin) = self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(Some(Arc::clone(pin)));
         }
+        let reached = self.pinner.reached(declaration, &self.min_position).await;
+        reached.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let pin = self.pinner.pin(declaration).await;
         let pin = Arc::new(pin.map_err(|error| DataFusionError::External(Box::new(error)))?);
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);

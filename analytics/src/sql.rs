@@ -19,6 +19,7 @@ use crate::encode::{Encoder, write_row};
 use crate::json::write_text;
 use crate::pin::Pin;
 use crate::session::{QueryTables, for_query};
+use crate::tail::batch_bytes;
 use crate::{Format, QueryError, guard, wildcard};
 
 /// Rows of a JSON or text answer when the request names no limit.
@@ -68,59 +69,88 @@ struct Running {
     as_of: Value,
 }
 
+/// What is known when an answer begins: its positions and, for a document, all of it.
+type Begun = Result<(Value, Option<Vec<u8>>), QueryError>;
+
 pub(crate) async fn answer(
     shared: Arc<Shared>,
     request: SqlRequest,
     format: Format,
 ) -> Result<SqlAnswer, QueryError> {
-    let begun = Instant::now();
     let permit = shared.admit()?;
-    let limit = request
-        .timeout
-        .unwrap_or(shared.options.timeout)
-        .min(shared.options.timeout_max);
+    let asked = request.timeout.unwrap_or(shared.options.timeout);
+    let limit = asked.min(shared.options.timeout_max);
     let deadline = tokio::time::Instant::now() + limit;
-    let handle = shared.compute.handle();
+    let late = move || QueryError::Timeout(limit.as_millis());
     let (sender, mut receiver) = mpsc::channel::<Result<Bytes, QueryError>>(4);
     let (begin, began) = tokio::sync::oneshot::channel();
-    let work = async move {
+    let handle = shared.compute.handle();
+    let task = Task(handle.spawn(async move {
         let _permit = permit;
-        let rows_limit = request.limit;
-        let running = match start(&shared, request).await {
-            Ok(running) => running,
-            Err(error) => {
-                let _ = begin.send(Err(error));
-                return;
-            }
-        };
-        let as_of = running.as_of.clone();
-        if !format.streams() {
-            let _ = begin.send(
-                document(running, format, rows_limit, begun)
-                    .await
-                    .map(|body| (as_of, Some(body))),
-            );
-            return;
-        }
-        let _ = begin.send(Ok((as_of, None)));
-        if let Err(error) = stream(running, format, rows_limit, &sender).await {
-            let _ = sender.send(Err(error)).await;
-        }
-    };
-    let late = move || QueryError::Timeout(limit.as_millis());
-    let task = Task(handle.spawn(work));
-    let begun = tokio::time::timeout_at(deadline, began)
+        run(&shared, request, format, begin, &sender).await;
+    }));
+    let failed = |_| QueryError::Storage("the query failed inside the engine".to_owned());
+    let began = tokio::time::timeout_at(deadline, began)
         .await
         .map_err(|_| late())?;
-    let (as_of, whole) =
-        begun.map_err(|_| QueryError::Invalid("the query failed inside the engine".to_owned()))??;
+    let (as_of, whole) = began.map_err(failed)??;
     let body = match whole {
         Some(bytes) => SqlBody::Whole(bytes),
-        None => SqlBody::Stream(
-            async_stream(task, deadline, late, move |context| receiver.poll_recv(context)).boxed(),
-        ),
+        None => {
+            // An error before the first row still gets a status of its own.
+            let first = tokio::time::timeout_at(deadline, receiver.recv())
+                .await
+                .map_err(|_| late())?;
+            let first = first.transpose()?;
+            let rest = until(task, deadline, late, move |context| receiver.poll_recv(context));
+            SqlBody::Stream(futures::stream::iter(first.map(Ok)).chain(rest).boxed())
+        }
     };
     Ok(SqlAnswer { format, as_of, body })
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    request: SqlRequest,
+    format: Format,
+    begin: tokio::sync::oneshot::Sender<Begun>,
+    sender: &mpsc::Sender<Result<Bytes, QueryError>>,
+) {
+    let begun = Instant::now();
+    let limit = request.limit;
+    if !format.streams() {
+        let whole = again(|| async {
+            let running = start(shared, request.clone()).await?;
+            let as_of = running.as_of.clone();
+            Ok((as_of, Some(document(running, format, limit, begun).await?)))
+        });
+        let _ = begin.send(whole.await);
+        return;
+    }
+    match start(shared, request).await {
+        Ok(running) => {
+            let _ = begin.send(Ok((running.as_of.clone(), None)));
+            if let Err(error) = stream(running, format, limit, sender).await {
+                let _ = sender.send(Err(error)).await;
+            }
+        }
+        Err(error) => {
+            let _ = begin.send(Err(error));
+        }
+    }
+}
+
+/// Asks again when the journal let go of the tail between the pin and the reading: the lake has it by then.
+pub(crate) async fn again<T, F: Future<Output = Result<T, QueryError>>>(
+    question: impl Fn() -> F,
+) -> Result<T, QueryError> {
+    for _ in 0..4 {
+        match question().await {
+            Err(QueryError::Moved(_)) => {}
+            answer => return answer,
+        }
+    }
+    question().await
 }
 
 /// Ends its query when nobody waits for it any more.
@@ -132,7 +162,8 @@ impl Drop for Task {
     }
 }
 
-fn async_stream(
+/// The rest of an answer, until the deadline.
+fn until(
     task: Task,
     deadline: tokio::time::Instant,
     late: impl Fn() -> QueryError + Send + 'static,
@@ -178,16 +209,12 @@ async fn start(shared: &Arc<Shared>, request: SqlRequest) -> Result<Running, Que
     let mut statement = guard::admit(&request.sql)?;
     let hidden = wildcard::mentioned(&request.sql);
     wildcard::exclude(&mut statement, &shared.catalog, &hidden);
-    if !request.min_position.is_empty() {
-        for stream in shared
-            .catalog
-            .iter()
-            .filter(|stream| request.sql.to_ascii_lowercase().contains(stream.name.as_str()))
-        {
-            shared.reached(stream, &request.min_position).await?;
-        }
-    }
-    let tables = QueryTables::new(shared.catalog.clone(), Arc::clone(&shared.pinner), hidden);
+    let tables = QueryTables::new(
+        shared.catalog.clone(),
+        Arc::clone(&shared.pinner),
+        hidden,
+        request.min_position,
+    );
     let session = for_query(&shared.base, Arc::clone(&tables))?;
     let plan = session.state().statement_to_plan(statement).await?;
     let plan = match request.params {
@@ -298,13 +325,13 @@ async fn document(
         truncated |= kept < batch.num_rows();
         if kept > 0 {
             batches.push(batch.slice(0, kept));
-            bytes += batch.get_array_memory_size();
+            bytes += batch_bytes(&batch.slice(0, kept));
         }
         total += kept;
         if truncated {
             break;
         }
-        within(bytes / 4)?;
+        within(bytes)?;
     }
     match format {
         Format::Text => text(&batches, &running.schema, total, truncated),

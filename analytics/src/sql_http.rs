@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use event::{Offset, Partition, Position};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
 use crate::http::pairs;
+use crate::parameters::positions;
 use crate::{Analytics, Format, QueryError, SqlBody, SqlRequest};
 
 pub(crate) async fn get(
@@ -119,19 +119,6 @@ fn timeout(text: &str) -> Result<Duration, QueryError> {
             "`timeout` is `{text}`, expected something like 500ms or 30s"
         ))
     })
-}
-
-/// `partition:offset`, several with commas.
-fn positions(text: &str) -> Result<Vec<Position>, QueryError> {
-    let position = |text: &str| {
-        let (partition, offset) = text.trim().split_once(':')?;
-        Some(Position::new(
-            Partition(partition.parse().ok()?),
-            Offset(offset.parse().ok()?),
-        ))
-    };
-    let found: Option<Vec<Position>> = text.split(',').map(position).collect();
-    found.ok_or_else(|| QueryError::Invalid(format!("`min_position` is `{text}`, expected partition:offset")))
 }
 
 async fn respond(

@@ -54,7 +54,7 @@ pub(crate) async fn stats(
     stream: &str,
     question: &StatsQuestion,
 ) -> Result<Value, QueryError> {
-    let pin = shared.pin(stream).await?;
+    let pin = shared.pin(stream, &question.filter.min_position).await?;
     check_by(&pin, question)?;
     let mut gathering = Gathering {
         question,

@@ -165,7 +165,7 @@ impl Reading {
 }
 
 /// Bytes that the rows themselves take; columns of one record share one allocation.
-fn batch_bytes(batch: &RecordBatch) -> usize {
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
     let columns = batch.columns().iter();
     columns
         .map(|column| {

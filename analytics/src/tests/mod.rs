@@ -1,0 +1,6 @@
+//! Questions against a model: files and tail are real, the table is the test's own.
+
+mod model;
+mod questions;
+mod sql;
+mod world;
