@@ -220,7 +220,7 @@ pub(super) async fn append(journal: &EmbeddedJournal, events: &[Modelled]) -> Po
     let mut decoder = decode::Decoder::new(Arc::new(declaration()), decode::Format::Ndjson);
     decoder.push(Bytes::from(lines)).expect("lines");
     let decoded = decoder.finish().expect("a body");
-    assert_eq!(decoded.rejects.count, 0, "{:?}", decoded.rejects);
+    assert_eq!(decoded.rejects.total(), 0, "{:?}", decoded.rejects);
     let batches = decoded.batches.into_iter().map(|rows| Batch {
         stream: declaration().name,
         version: 1,

@@ -1,0 +1,53 @@
+"""Compares a Delta table with the ledgers of the clients that filled it (see ../crash.rs)."""
+
+import pathlib
+import sys
+
+import deltalake
+
+ledgers, table, counted = sys.argv[1:]
+sent, acknowledged = {}, set()
+for ledger in pathlib.Path(ledgers).glob("ledger-*"):
+    for line in ledger.read_text().splitlines():
+        word, client, batch, lines = line.split()
+        key = (int(client), int(batch))
+        if word == "send":
+            assert key not in sent, f"the ledger names {key} twice"
+            sent[key] = int(lines)
+        elif word == "acknowledged":
+            acknowledged.add(key)
+            assert sent[key] == int(lines), f"accepted {lines} of {sent[key]} lines of {key}"
+
+rows = deltalake.DeltaTable(table).to_pyarrow_table(columns=["client", "batch", "line"])
+groups = rows.group_by(["client", "batch"]).aggregate(
+    [("line", "count"), ("line", "count_distinct"), ("line", "min"), ("line", "max")]
+)
+stored = {
+    (row["client"], row["batch"]): (row["line_count"], row["line_count_distinct"], row["line_min"], row["line_max"])
+    for row in groups.to_pylist()
+}
+
+problems = []
+if len(rows) != int(counted):
+    problems.append(f"our SQL counted {counted} rows, deltalake {len(rows)}")
+unknown_stored = 0
+for key, lines in sent.items():
+    found = stored.pop(key, None)
+    if found is None:
+        if key in acknowledged:
+            problems.append(f"LOST: batch {key} of {lines} lines was acknowledged and is not there")
+        continue
+    unknown_stored += key not in acknowledged
+    if found != (lines, lines, 0, lines - 1):
+        problems.append(
+            f"batch {key} of {lines} lines, acknowledged: {key in acknowledged}, "
+            f"stored (count, distinct, min, max): {found}"
+        )
+problems += [f"batch {key} was never sent" for key in stored]
+unknown = len(sent) - len(acknowledged)
+print(
+    f"{len(sent)} batches sent, {len(acknowledged)} acknowledged, {unknown} unknown "
+    f"({unknown_stored} of them stored), {len(rows)} rows stored, {len(problems)} problems"
+)
+print("\n".join(problems[:20]))
+sys.exit(bool(problems))
