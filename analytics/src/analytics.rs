@@ -63,6 +63,16 @@ impl AnalyticsOptions {
 pub(crate) struct Compute(Option<Runtime>);
 
 impl Compute {
+    fn start(threads: usize, name: &str) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name(name)
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
     pub(crate) fn handle(&self) -> tokio::runtime::Handle {
         self.0.as_ref().expect("is there until dropped").handle().clone()
     }
@@ -81,7 +91,10 @@ pub(crate) struct Shared {
     pub(crate) catalog: Catalog,
     pub(crate) pinner: Arc<Pinner>,
     pub(crate) base: SessionState,
+    /// Threads of REST questions.
     pub(crate) compute: Compute,
+    /// Threads of ad-hoc SQL, which can keep them busy: REST questions never wait for it.
+    pub(crate) sql: Compute,
     pub(crate) files: Files,
     pub(crate) partials: PartialStore,
     pub(crate) options: AnalyticsOptions,
@@ -156,12 +169,6 @@ impl Analytics {
             spill_directory: spill,
             threads: options.threads.max(1),
         };
-        let compute = Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("tidemill-query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()?;
         let shared = Shared {
             catalog,
             base: base(&limits, Arc::clone(&tail))?,
@@ -170,7 +177,8 @@ impl Analytics {
                 journal,
                 tail,
             }),
-            compute: Compute(Some(compute)),
+            compute: Compute::start(options.threads, "tidemill-rest")?,
+            sql: Compute::start(options.threads, "tidemill-sql")?,
             files: Files::new(),
             partials: PartialStore::new(partials),
             queries: Arc::new(Semaphore::new(options.queries_max)),

@@ -67,6 +67,9 @@ pub enum QueryError {
     /// The tail went into the lake and out of the journal while it was read; the same again passes.
     #[error("the journal let go of what was being read: {0}")]
     Moved(String),
+    /// The engine gave up with a panic, which ended this query and nothing else.
+    #[error("the engine cannot run this query")]
+    Engine,
     /// The lake, the journal or a file cannot be read.
     #[error("{0}")]
     Storage(String),
@@ -77,7 +80,7 @@ impl QueryError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Invalid(_) | Self::TooLarge(_) => Fault::Input,
+            Self::Invalid(_) | Self::TooLarge(_) | Self::Engine => Fault::Input,
             Self::NotFound(_) => Fault::Absent,
             Self::Removed { .. } => Fault::Removed,
             Self::NotAcceptable(_) => Fault::Unacceptable,

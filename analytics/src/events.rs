@@ -49,7 +49,7 @@ pub(crate) async fn nth(
             write_event(&mut out, &pin.declaration, &stretch.rows, 0, index)?;
             Ok(false)
         };
-        in_order(shared, &pin, index, |_, _| true, see).await?;
+        in_order(shared, &pin, index, &Filter::default(), see).await?;
     }
     if out.is_empty() {
         return Err(QueryError::NotFound(format!(
@@ -92,7 +92,7 @@ pub(crate) async fn page(
         }
         Ok(true)
     };
-    in_order(shared, &pin, from, |min, max| filter.overlaps(min, max), see).await?;
+    in_order(shared, &pin, from, filter, see).await?;
     out.extend_from_slice(b"],\"next_cursor\":");
     match next {
         Some(index) => write_text(&mut out, &write_cursor(index, stream, filter)),

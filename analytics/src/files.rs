@@ -5,7 +5,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array, ArrayRef, TimestampMicrosecondArray};
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
@@ -43,9 +47,8 @@ impl Files {
         take: Option<usize>,
         columns: Option<&[String]>,
     ) -> Result<ParquetRecordBatchReader, QueryError> {
-        let file = File::open(path)
-            .map_err(|error| QueryError::Storage(format!("open `{}`: {error}", path.display())))?;
-        let footer = self.footer(path, &file)?;
+        let file = open(path)?;
+        let footer = self.footer(path, Some(&file))?;
         let (mut groups, mut skip) = (Vec::new(), from);
         for (number, group) in footer.metadata().row_groups().iter().enumerate() {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
@@ -75,7 +78,34 @@ impl Files {
         Ok(builder.build()?)
     }
 
-    fn footer(&self, path: &Path, file: &File) -> Result<ArrowReaderMetadata, QueryError> {
+    /// The parts of a file, from row `from` on, that can hold a row that passes: (first row, rows), in order.
+    /// Says so by the bounds of the column `time` in each page, or in each row group of a file without a page
+    /// index; `passes` gets them, or nothing where they are not known.
+    pub(crate) fn stretches(
+        &self,
+        path: &Path,
+        from: u64,
+        time: &str,
+        passes: impl Fn(Option<i64>, Option<i64>) -> bool,
+    ) -> Result<Vec<(u64, u64)>, QueryError> {
+        let footer = self.footer(path, None)?;
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        let mut at = 0;
+        for (rows, min, max) in bounds(&footer, time)? {
+            let first = at.max(from);
+            at += rows;
+            if first >= at || !passes(min, max) {
+                continue;
+            }
+            match stretches.last_mut() {
+                Some((start, count)) if *start + *count == first => *count += at - first,
+                _ => stretches.push((first, at - first)),
+            }
+        }
+        Ok(stretches)
+    }
+
+    fn footer(&self, path: &Path, file: Option<&File>) -> Result<ArrowReaderMetadata, QueryError> {
         {
             let footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(footer) = footers.by_path.get(path) {
@@ -83,7 +113,10 @@ impl Files {
             }
         }
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let footer = ArrowReaderMetadata::load(file, options)?;
+        let footer = match file {
+            Some(file) => ArrowReaderMetadata::load(file, options)?,
+            None => ArrowReaderMetadata::load(&open(path)?, options)?,
+        };
         let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
         if footers.by_path.insert(path.to_owned(), footer.clone()).is_none() {
             footers.order.push_back(path.to_owned());
@@ -95,4 +128,57 @@ impl Files {
         }
         Ok(footer)
     }
+}
+
+fn open(path: &Path) -> Result<File, QueryError> {
+    File::open(path).map_err(|error| QueryError::Storage(format!("open `{}`: {error}", path.display())))
+}
+
+/// Rows and bounds of a time column, page by page or, without a page index, row group by row group.
+type Bounds = Vec<(u64, Option<i64>, Option<i64>)>;
+
+fn bounds(footer: &ArrowReaderMetadata, time: &str) -> Result<Bounds, QueryError> {
+    let metadata = footer.metadata();
+    let groups = metadata.row_groups();
+    let unknown = || {
+        let rows = groups
+            .iter()
+            .map(|group| u64::try_from(group.num_rows()).unwrap_or(0));
+        rows.map(|rows| (rows, None, None)).collect()
+    };
+    let Ok(converter) = StatisticsConverter::try_new(time, footer.schema(), footer.parquet_schema()) else {
+        return Ok(unknown());
+    };
+    if converter.parquet_column_index().is_none() {
+        return Ok(unknown());
+    }
+    let (counts, mins, maxes) = match (metadata.column_index(), metadata.offset_index()) {
+        (Some(columns), Some(offsets)) => {
+            let all: Vec<usize> = (0..groups.len()).collect();
+            let Some(counts) = converter.data_page_row_counts(offsets, groups, &all)? else {
+                return Ok(unknown());
+            };
+            let mins = converter.data_page_mins(columns, offsets, &all)?;
+            (counts, mins, converter.data_page_maxes(columns, offsets, &all)?)
+        }
+        _ => {
+            let Some(counts) = converter.row_group_row_counts(groups)? else {
+                return Ok(unknown());
+            };
+            let mins = converter.row_group_mins(groups)?;
+            (counts, mins, converter.row_group_maxes(groups)?)
+        }
+    };
+    let times = |values: &ArrayRef| values.as_primitive_opt::<TimestampMicrosecondType>().cloned();
+    let (Some(mins), Some(maxes)) = (times(&mins), times(&maxes)) else {
+        return Ok(unknown());
+    };
+    if mins.len() != counts.len() || maxes.len() != counts.len() {
+        return Ok(unknown());
+    }
+    let known = |values: &TimestampMicrosecondArray, at: usize| values.is_valid(at).then(|| values.value(at));
+    let pages = counts.values().iter().enumerate();
+    Ok(pages
+        .map(|(at, rows)| (*rows, known(&mins, at), known(&maxes, at)))
+        .collect())
 }

@@ -1,7 +1,7 @@
 //! Values as JSON text, the same for events, SQL rows and NDJSON.
 //!
 //! int64 stays a number, timestamps are RFC 3339 in UTC with as many digits as they need, a float that JSON
-//! cannot say (NaN, infinities) is null, and what has no JSON form is text.
+//! cannot say (NaN, infinities) is null, an integer that no 64 bits hold is text, and so is what has no JSON form.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -38,7 +38,7 @@ pub(crate) fn write_value(out: &mut Vec<u8>, column: &ArrayRef, row: usize) -> R
         DataType::Utf8 => write_text(out, column.as_string::<i32>().value(row)),
         DataType::LargeUtf8 => write_text(out, column.as_string::<i64>().value(row)),
         DataType::Utf8View => write_text(out, column.as_string_view().value(row)),
-        DataType::Decimal128(_, 0) => number(out, column.as_primitive::<Decimal128Type>().value(row)),
+        DataType::Decimal128(_, 0) => write_integer(out, column.as_primitive::<Decimal128Type>().value(row)),
         DataType::Decimal128(..) => number(out, column.as_primitive::<Decimal128Type>().value_as_string(row)),
         DataType::Timestamp(unit, _) => match microseconds(column, *unit, row) {
             Some(micros) => write_text(out, &rfc3339(micros)),
@@ -82,6 +82,15 @@ fn write_list(out: &mut Vec<u8>, values: &ArrayRef) -> Result<(), ArrowError> {
 /// A JSON string.
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing to memory does not fail");
+}
+
+/// An integer as a JSON number, or as text when no 64 bits hold it: a number would lose digits in most clients.
+pub(crate) fn write_integer(out: &mut Vec<u8>, value: i128) {
+    if i64::try_from(value).is_ok() || u64::try_from(value).is_ok() {
+        number(out, value);
+    } else {
+        write_text(out, &value.to_string());
+    }
 }
 
 /// A JSON number, or null for what JSON cannot say.

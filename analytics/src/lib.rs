@@ -9,13 +9,16 @@
 mod analytics;
 mod checked_sum;
 mod columns;
+mod deadline;
 mod encode;
 mod error;
 mod events;
 mod files;
 mod guard;
 mod http;
+mod index_range;
 mod json;
+mod offset;
 mod parameters;
 mod partial;
 mod partial_store;

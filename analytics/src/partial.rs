@@ -226,12 +226,11 @@ impl Numbers {
     }
 }
 
-/// An integer as a JSON number, or as text when no 64 bits hold it.
+/// An integer as SQL answers give it too ([`write_integer`](crate::json::write_integer)).
 fn integer(value: i128) -> Value {
     match (i64::try_from(value), u64::try_from(value)) {
         (Ok(value), _) => json!(value),
         (_, Ok(value)) => json!(value),
-        // Past 64 bits, as text: a JSON number would lose digits in most clients.
         _ => json!(value.to_string()),
     }
 }

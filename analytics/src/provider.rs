@@ -25,6 +25,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column as PhysicalColum
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use event::schema;
@@ -32,6 +33,7 @@ use lake::DataFile;
 use object_store::path::Path;
 use parquet::arrow::RowNumber;
 
+use crate::index_range::IndexRange;
 use crate::pin::Pin;
 use crate::tail_exec::TailExec;
 
@@ -43,12 +45,34 @@ const ROW_NUMBER: &str = "_row_number";
 pub(crate) struct StreamTable {
     pin: Arc<Pin>,
     schema: SchemaRef,
+    /// The part of the stream that is this table.
+    part: IndexRange,
 }
 
 impl StreamTable {
     /// `schema` is the part of the table's columns that the query may see.
     pub(crate) fn new(pin: Arc<Pin>, schema: SchemaRef) -> Self {
-        Self { pin, schema }
+        Self {
+            pin,
+            schema,
+            part: IndexRange::ALL,
+        }
+    }
+
+    /// This table without its first `skip` rows, and only `take` of the rest. `None` while the index of a row is
+    /// not final.
+    pub(crate) fn after(&self, skip: u64, take: Option<u64>) -> Option<Self> {
+        let numbered = self.pin.tail.is_empty() || self.pin.tail_index().is_some();
+        if !numbered || self.part != IndexRange::ALL {
+            return None;
+        }
+        let from = self.pin.snapshot.removed.saturating_add(skip);
+        let to = take.map_or(u64::MAX, |take| from.saturating_add(take));
+        Some(Self {
+            pin: Arc::clone(&self.pin),
+            schema: Arc::clone(&self.schema),
+            part: IndexRange { from, to },
+        })
     }
 
     fn files(
@@ -57,6 +81,7 @@ impl StreamTable {
         files: &[DataFile],
         wanted: &SchemaRef,
         filters: &[Expr],
+        range: IndexRange,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let file_schema = schema::lake(&self.pin.declaration);
         let with_index = wanted.column_with_name(schema::INDEX).is_some();
@@ -90,7 +115,10 @@ impl StreamTable {
             projection.push(table.table_schema().index_of(FIRST_INDEX)?);
             projection.push(table.table_schema().index_of(ROW_NUMBER)?);
         }
-        let partitioned = files.iter().map(|file| self.partitioned(file, with_index));
+        let partitioned = files.iter().map(|file| {
+            let partitioned = self.partitioned(file, with_index)?;
+            Ok(range.select(file, partitioned))
+        });
         let group = FileGroup::new(partitioned.collect::<Result<Vec<_>>>()?);
         let groups = group.split_files(state.config().target_partitions().max(1));
         let rows: u64 = files.iter().map(|file| file.rows).sum();
@@ -172,21 +200,52 @@ impl TableProvider for StreamTable {
             Some(indices) => Arc::new(self.schema.project(indices)?),
             None => Arc::clone(&self.schema),
         };
-        let files = self.prune(state, filters)?;
+        if self.part == IndexRange::ALL {
+            return self.union(state, &wanted, filters);
+        }
+        let mut fields: Vec<_> = wanted.fields().iter().map(Arc::clone).collect();
+        if wanted.column_with_name(schema::INDEX).is_none() {
+            fields.push(Arc::new(Field::new(schema::INDEX, DataType::Int64, true)));
+        }
+        let indexed = Arc::new(Schema::new(fields));
+        let rows = self.union(state, &indexed, filters)?;
+        let columns = Arc::clone(&indexed).to_dfschema()?;
+        let condition = state.create_physical_expr(self.part.condition()?, &columns)?;
+        let part = Arc::new(FilterExec::try_new(condition, rows)?);
+        let columns = wanted.fields().iter().map(|field| {
+            let column = PhysicalColumn::new_with_schema(field.name(), &indexed)?;
+            Ok((Arc::new(column) as Arc<dyn PhysicalExpr>, field.name().clone()))
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(columns, part)?))
+    }
+}
+
+impl StreamTable {
+    /// Files and tail, without what no filter can let pass.
+    fn union(
+        &self,
+        state: &dyn Session,
+        wanted: &SchemaRef,
+        filters: &[Expr],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let range = self.part.and(IndexRange::of(filters));
+        let mut files = self.prune(state, filters)?;
+        files.retain(|file| range.touches(file));
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
         if !files.is_empty() {
-            inputs.push(self.files(state, &files, &wanted, filters)?);
+            inputs.push(self.files(state, &files, wanted, filters, range)?);
         }
         if !self.pin.tail.is_empty() {
             inputs.push(Arc::new(TailExec::new(
                 Arc::clone(&self.pin.declaration),
                 self.pin.tail.clone(),
                 self.pin.tail_index(),
-                Arc::clone(&wanted),
+                Arc::clone(wanted),
             )));
         }
         if inputs.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(wanted)));
+            return Ok(Arc::new(EmptyExec::new(Arc::clone(wanted))));
         }
         UnionExec::try_new(inputs)
     }

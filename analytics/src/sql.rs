@@ -8,6 +8,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream;
 use event::Position;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -15,12 +16,13 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::analytics::Shared;
+use crate::deadline::{Deadline, watched};
 use crate::encode::{Encoder, write_row};
 use crate::json::write_text;
 use crate::pin::Pin;
 use crate::session::{QueryTables, for_query};
 use crate::tail::batch_bytes;
-use crate::{Format, QueryError, guard, wildcard};
+use crate::{Format, QueryError, guard, offset, wildcard};
 
 /// Rows of a JSON or text answer when the request names no limit.
 const DOCUMENT_ROWS: usize = 10_000;
@@ -80,29 +82,32 @@ pub(crate) async fn answer(
     let permit = shared.admit()?;
     let asked = request.timeout.unwrap_or(shared.options.timeout);
     let limit = asked.min(shared.options.timeout_max);
-    let deadline = tokio::time::Instant::now() + limit;
-    let late = move || QueryError::Timeout(limit.as_millis());
+    let deadline = Deadline::after(limit);
     let (sender, mut receiver) = mpsc::channel::<Result<Bytes, QueryError>>(4);
     let (begin, began) = tokio::sync::oneshot::channel();
-    let handle = shared.compute.handle();
-    let task = Task(handle.spawn(async move {
+    let handle = shared.sql.handle();
+    let wanted = Arc::clone(&deadline);
+    let work = handle.spawn(async move {
         let _permit = permit;
-        run(&shared, request, format, begin, &sender).await;
-    }));
-    let failed = |_| QueryError::Storage("the query failed inside the engine".to_owned());
-    let began = tokio::time::timeout_at(deadline, began)
+        run(&shared, request, format, &wanted, begin, &sender).await;
+    });
+    let task = Task {
+        work,
+        deadline: Arc::clone(&deadline),
+    };
+    let began = tokio::time::timeout_at(deadline.at(), began)
         .await
-        .map_err(|_| late())?;
-    let (as_of, whole) = began.map_err(failed)??;
+        .map_err(|_| deadline.error())?;
+    let (as_of, whole) = began.map_err(|_| QueryError::Engine)??;
     let body = match whole {
         Some(bytes) => SqlBody::Whole(bytes),
         None => {
             // An error before the first row still gets a status of its own.
-            let first = tokio::time::timeout_at(deadline, receiver.recv())
+            let first = tokio::time::timeout_at(deadline.at(), receiver.recv())
                 .await
-                .map_err(|_| late())?;
+                .map_err(|_| deadline.error())?;
             let first = first.transpose()?;
-            let rest = until(task, deadline, late, move |context| receiver.poll_recv(context));
+            let rest = until(task, move |context| receiver.poll_recv(context));
             SqlBody::Stream(futures::stream::iter(first.map(Ok)).chain(rest).boxed())
         }
     };
@@ -113,6 +118,7 @@ async fn run(
     shared: &Arc<Shared>,
     request: SqlRequest,
     format: Format,
+    deadline: &Arc<Deadline>,
     begin: tokio::sync::oneshot::Sender<Begun>,
     sender: &mpsc::Sender<Result<Bytes, QueryError>>,
 ) {
@@ -120,14 +126,14 @@ async fn run(
     let limit = request.limit;
     if !format.streams() {
         let whole = again(|| async {
-            let running = start(shared, request.clone()).await?;
+            let running = start(shared, request.clone(), deadline).await?;
             let as_of = running.as_of.clone();
             Ok((as_of, Some(document(running, format, limit, begun).await?)))
         });
         let _ = begin.send(whole.await);
         return;
     }
-    match start(shared, request).await {
+    match start(shared, request, deadline).await {
         Ok(running) => {
             let _ = begin.send(Ok((running.as_of.clone(), None)));
             if let Err(error) = stream(running, format, limit, sender).await {
@@ -154,25 +160,33 @@ pub(crate) async fn again<T, F: Future<Output = Result<T, QueryError>>>(
 }
 
 /// Ends its query when nobody waits for it any more.
-struct Task(tokio::task::JoinHandle<()>);
+struct Task {
+    work: tokio::task::JoinHandle<()>,
+    deadline: Arc<Deadline>,
+}
+
+impl Task {
+    fn end(&self) {
+        self.deadline.leave();
+        self.work.abort();
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.end();
     }
 }
 
 /// The rest of an answer, until the deadline.
 fn until(
     task: Task,
-    deadline: tokio::time::Instant,
-    late: impl Fn() -> QueryError + Send + 'static,
     mut poll: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Bytes, QueryError>>>
     + Send
     + 'static,
 ) -> impl futures::Stream<Item = Result<Bytes, QueryError>> + Send {
     let (mut task, mut ended) = (task, false);
-    let mut timer = Box::pin(tokio::time::sleep_until(deadline));
+    let mut timer = Box::pin(tokio::time::sleep_until(task.deadline.at()));
     futures::stream::poll_fn(move |context| {
         use std::future::Future;
         use std::task::Poll;
@@ -182,30 +196,32 @@ fn until(
         let item = match poll(context) {
             Poll::Ready(Some(item)) => item,
             // The channel closes with the task; if that panicked, the answer must not look whole.
-            Poll::Ready(None) => match std::pin::Pin::new(&mut task.0).poll(context) {
+            Poll::Ready(None) => match std::pin::Pin::new(&mut task.work).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {
                     ended = true;
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Err(_)) => Err(QueryError::Invalid(
-                    "the query failed inside the engine".to_owned(),
-                )),
+                Poll::Ready(Err(_)) => Err(QueryError::Engine),
             },
             Poll::Pending => match timer.as_mut().poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => Err(late()),
+                Poll::Ready(()) => Err(task.deadline.error()),
             },
         };
         ended = item.is_err();
         if ended {
-            task.0.abort();
+            task.end();
         }
         Poll::Ready(Some(item))
     })
 }
 
-async fn start(shared: &Arc<Shared>, request: SqlRequest) -> Result<Running, QueryError> {
+async fn start(
+    shared: &Arc<Shared>,
+    request: SqlRequest,
+    deadline: &Arc<Deadline>,
+) -> Result<Running, QueryError> {
     let mut statement = guard::admit(&request.sql)?;
     let hidden = wildcard::mentioned(&request.sql);
     wildcard::exclude(&mut statement, &shared.catalog, &hidden);
@@ -221,8 +237,10 @@ async fn start(shared: &Arc<Shared>, request: SqlRequest) -> Result<Running, Que
         Some(params) => plan.with_param_values(parameters(params)?)?,
         None => plan,
     };
-    let frame = session.execute_logical_plan(plan).await?;
-    let rows = frame.execute_stream().await?;
+    let frame = session.execute_logical_plan(offset::by_index(plan)?).await?;
+    let context = Arc::new(frame.task_ctx());
+    let plan = watched(frame.create_physical_plan().await?, deadline)?;
+    let rows = execute_stream(plan, context)?;
     Ok(Running {
         schema: rows.schema(),
         rows,

@@ -1,7 +1,8 @@
 //! Counts, bounds, sums, distinct keys of a stream; by interval, by field.
 //!
 //! Without a filter they are the sum of each file's partial, computed once, and the tail. With a time range only
-//! files at its edges are read. With `interval` or `by` all files of the range are read, only the columns needed.
+//! files at its edges are read, and of them only pages that can hold a row of it; with `interval` also files that
+//! lie across the edge of an interval. With `by` all files of the range are read. Always only the columns needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::parameters::{Filter, column};
 use crate::partial::Partial;
 use crate::pin::Pin;
 use crate::sql::as_of;
+use crate::walk::stretches;
 
 /// An interval's beginning and a field's encoded value; absent where the question has no such grouping.
 type GroupKey = (Option<i64>, Option<Vec<u8>>);
@@ -67,10 +69,19 @@ pub(crate) async fn stats(
         if !question.filter.overlaps(file.time_min, file.time_max) {
             continue;
         }
-        if !grouped && !question.exact && question.filter.covers(file.time_min, file.time_max) {
-            gathering.total.merge(&*partial(shared, &pin, file).await?);
-        } else {
-            gathering.read(shared, file).await?;
+        let whole =
+            !question.exact && question.by.is_none() && question.filter.covers(file.time_min, file.time_max);
+        match question.interval {
+            _ if !whole => gathering.read(shared, file).await?,
+            None => gathering.total.merge(&*partial(shared, &pin, file).await?),
+            Some(interval) => match gathering.one_interval(file, interval) {
+                Some(bucket) => {
+                    let partial = partial(shared, &pin, file).await?;
+                    gathering.total.merge(&partial);
+                    gathering.group((Some(bucket), None))?.merge(&partial);
+                }
+                None => gathering.read(shared, file).await?,
+            },
         }
     }
     let mut tail = shared.pinner.tail.read_pin(&pin);
@@ -127,7 +138,13 @@ fn projected(pin: &Pin, columns: &[String]) -> Arc<Schema> {
     Arc::new(Schema::new(fields.map(Arc::clone).collect::<Vec<_>>()))
 }
 
-impl Gathering<'_> {
+/// The beginning of the interval that a moment is in, counted from 1970. The first one before the smallest
+/// representable moment begins with that.
+fn begin(at: i64, interval: i64) -> i64 {
+    at.div_euclid(interval).saturating_mul(interval)
+}
+
+impl<'a> Gathering<'a> {
     async fn read(&mut self, shared: &Shared, file: &DataFile) -> Result<(), QueryError> {
         let mut columns = Partial::columns(&self.pin.declaration);
         columns.extend(self.question.filter.columns(self.pin.declaration.time_column()));
@@ -136,15 +153,47 @@ impl Gathering<'_> {
         columns.dedup();
         let schema = projected(self.pin, &columns);
         let path = self.pin.snapshot.directory.join(&file.path);
-        for rows in shared.files.read(&path, 0, None, Some(&columns))? {
-            self.add(&schema::conform(&rows?, &schema)?)?;
-            tokio::task::yield_now().await;
+        for (first, rows) in stretches(shared, self.pin, file, 0, &self.question.filter)? {
+            let take = usize::try_from(rows).ok();
+            for rows in shared.files.read(&path, first, take, Some(&columns))? {
+                self.add(&schema::conform(&rows?, &schema)?)?;
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
 
-    fn add(&mut self, rows: &RecordBatch) -> Result<(), QueryError> {
+    /// The interval that all rows of the file are in, if there is one and each row has a time.
+    fn one_interval(&self, file: &DataFile, interval: i64) -> Option<i64> {
         let stream = &self.pin.declaration;
+        if stream
+            .field(stream.time_column())
+            .is_some_and(|field| field.optional)
+        {
+            return None;
+        }
+        let bucket = |at: i64| begin(at, interval);
+        let (first, last) = (bucket(file.time_min?), bucket(file.time_max?));
+        (first == last).then_some(first)
+    }
+
+    /// The aggregates of a group.
+    fn group(&mut self, key: GroupKey) -> Result<&mut Partial, QueryError> {
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&key) {
+            return Err(QueryError::TooLarge(format!(
+                "there are more than {GROUPS_MAX} groups"
+            )));
+        }
+        let (stream, exact) = (&self.pin.declaration, self.question.exact);
+        Ok(self
+            .groups
+            .entry(key)
+            .or_insert_with(|| Partial::new(stream, exact)))
+    }
+
+    fn add(&mut self, rows: &RecordBatch) -> Result<(), QueryError> {
+        let pin: &'a Pin = self.pin;
+        let stream = &pin.declaration;
         let mask = self.question.filter.mask(rows, stream.time_column())?;
         let picked = (0..rows.num_rows()).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row)));
         let picked: Vec<usize> = picked.collect();
@@ -157,7 +206,7 @@ impl Gathering<'_> {
         let mut members: BTreeMap<GroupKey, Vec<usize>> = BTreeMap::new();
         for row in picked {
             let bucket = self.question.interval.filter(|_| times.is_valid(row));
-            let bucket = bucket.map(|interval| times.value(row).div_euclid(interval) * interval);
+            let bucket = bucket.map(|interval| begin(times.value(row), interval));
             let value = match by {
                 Some(values) => {
                     let mut text = Vec::new();
@@ -169,17 +218,7 @@ impl Gathering<'_> {
             members.entry((bucket, value)).or_default().push(row);
         }
         for (group, members) in members {
-            if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&group) {
-                return Err(QueryError::TooLarge(format!(
-                    "there are more than {GROUPS_MAX} groups"
-                )));
-            }
-            let exact = self.question.exact;
-            let partial = self
-                .groups
-                .entry(group)
-                .or_insert_with(|| Partial::new(stream, exact));
-            partial.add(stream, rows, members.into_iter())?;
+            self.group(group)?.add(stream, rows, members.into_iter())?;
         }
         Ok(())
     }

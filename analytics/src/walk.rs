@@ -3,9 +3,11 @@
 use arrow_array::RecordBatch;
 use event::schema;
 use futures::StreamExt;
+use lake::DataFile;
 
 use crate::QueryError;
 use crate::analytics::Shared;
+use crate::parameters::Filter;
 use crate::pin::Pin;
 
 /// Rows that follow each other, with the index of the first.
@@ -14,34 +16,35 @@ pub(crate) struct Stretch {
     pub(crate) rows: RecordBatch,
 }
 
-/// Calls `see` with all rows from `from` on, in order, until it says stop. `wanted` says which files are read.
-/// Events of a tail whose index is not final yet are left out.
+/// Calls `see` with the rows from `from` on, in order, until it says stop; without those that cannot pass `filter`
+/// by their time, as far as files and pages tell. Events of a tail whose index is not final yet are left out.
 pub(crate) async fn in_order(
     shared: &Shared,
     pin: &Pin,
     from: u64,
-    wanted: impl Fn(Option<i64>, Option<i64>) -> bool,
+    filter: &Filter,
     mut see: impl FnMut(Stretch) -> Result<bool, QueryError>,
 ) -> Result<(), QueryError> {
     let lake = schema::lake(&pin.declaration);
     for file in pin.snapshot.files.iter() {
-        if file.first_index + file.rows <= from || !wanted(file.time_min, file.time_max) {
+        if file.first_index + file.rows <= from || !filter.overlaps(file.time_min, file.time_max) {
             continue;
         }
         let skip = from.saturating_sub(file.first_index);
-        let mut first_index = file.first_index + skip;
-        for rows in shared
-            .files
-            .read(&pin.snapshot.directory.join(&file.path), skip, None, None)?
-        {
-            let rows = schema::conform(&rows?, &lake)?;
-            let count = rows.num_rows() as u64;
-            if !see(Stretch { first_index, rows })? {
-                return Ok(());
+        let path = pin.snapshot.directory.join(&file.path);
+        for (first_row, rows) in stretches(shared, pin, file, skip, filter)? {
+            let mut first_index = file.first_index + first_row;
+            let take = usize::try_from(rows).ok();
+            for rows in shared.files.read(&path, first_row, take, None)? {
+                let rows = schema::conform(&rows?, &lake)?;
+                let count = rows.num_rows() as u64;
+                if !see(Stretch { first_index, rows })? {
+                    return Ok(());
+                }
+                first_index += count;
+                // Lets a cancelled question end here.
+                tokio::task::yield_now().await;
             }
-            first_index += count;
-            // Lets a cancelled question end here.
-            tokio::task::yield_now().await;
         }
     }
     let Some(mut first_index) = pin.tail_index() else {
@@ -62,4 +65,21 @@ pub(crate) async fn in_order(
         first_index += count;
     }
     Ok(())
+}
+
+/// The parts of a file, from row `from` on, that can hold a row whose time passes: (first row, rows).
+pub(crate) fn stretches(
+    shared: &Shared,
+    pin: &Pin,
+    file: &DataFile,
+    from: u64,
+    filter: &Filter,
+) -> Result<Vec<(u64, u64)>, QueryError> {
+    if filter.start.is_none() && filter.end.is_none() {
+        return Ok(vec![(from, file.rows.saturating_sub(from))]);
+    }
+    let path = pin.snapshot.directory.join(&file.path);
+    let time = pin.declaration.time_column();
+    let passes = |min, max| filter.overlaps(min, max);
+    shared.files.stretches(&path, from, time, passes)
 }

@@ -38,8 +38,10 @@ async fn answers_agree_with_a_model_after_any_appends_rolls_and_compactions() {
             }
         }
         check_indexes(&mut world).await;
+        check_offsets(&mut world).await;
         check_sums(&world).await;
         check_stats(&mut world, step).await;
+        check_intervals(&mut world, step).await;
         check_pages(&mut world).await;
     }
 }
@@ -73,6 +75,55 @@ async fn check_indexes(world: &mut World) {
     assert_eq!(rows, Value::Array(expected));
 }
 
+/// OFFSET is a range of `_index`, over every mixture of files and tail.
+async fn check_offsets(world: &mut World) {
+    let count = world.model.len();
+    let skip = world.rng.random_range(0..count + 20);
+    let take = world.rng.random_range(0..120);
+    let durations = |range: std::ops::Range<usize>| -> Vec<Value> {
+        let events = world.model[range.start.min(count)..range.end.min(count)].iter();
+        events.map(|event| json!([event.duration])).collect()
+    };
+    let page = Value::Array(durations(skip..skip + take));
+    for sql in [
+        format!("SELECT duration FROM run ORDER BY _index LIMIT {take} OFFSET {skip}"),
+        format!(
+            "SELECT d FROM (SELECT duration AS d, _index AS i FROM run) AS x ORDER BY i LIMIT {take} OFFSET {skip}"
+        ),
+    ] {
+        assert_eq!(world.sql(&sql).await, page, "{sql}");
+    }
+    let rest = durations(skip..count);
+    let sql = format!("SELECT duration FROM run ORDER BY _index OFFSET {skip}");
+    let found = world.sql(&sql).await;
+    assert_eq!(found.as_array().map(Vec::len), Some(rest.len().min(10_000)));
+    assert_eq!(
+        found.as_array().and_then(|rows| rows.first()),
+        rest.first(),
+        "{sql}"
+    );
+    let unordered = world
+        .sql(&format!(
+            "SELECT count(*) FROM (SELECT duration FROM run LIMIT {take} OFFSET {skip})"
+        ))
+        .await;
+    assert_eq!(unordered, json!([[count.saturating_sub(skip).min(take)]]));
+    // What drops or reorders rows in between keeps its own meaning.
+    let mut walks = world.model.iter().filter(|event| event.kind == "walk").skip(3);
+    let third = world
+        .sql("SELECT duration FROM run WHERE kind = 'walk' ORDER BY _index LIMIT 1 OFFSET 3")
+        .await;
+    let expected: Vec<Value> = walks.next().iter().map(|event| json!([event.duration])).collect();
+    assert_eq!(third, Value::Array(expected));
+    let mut sorted: Vec<i64> = world.model.iter().map(|event| event.duration).collect();
+    sorted.sort_unstable();
+    let fifth = world
+        .sql("SELECT duration AS _index FROM run ORDER BY _index LIMIT 1 OFFSET 5")
+        .await;
+    let expected: Vec<Value> = sorted.get(5).iter().map(|duration| json!([duration])).collect();
+    assert_eq!(fifth, Value::Array(expected));
+}
+
 async fn check_sums(world: &World) {
     let rows = world
         .sql("SELECT count(*), sum(duration), min(at), count(score), sum(_index), count(DISTINCT user_id) FROM run")
@@ -99,16 +150,15 @@ async fn check_stats(world: &mut World, step: usize) {
     let span = 60_000_000 * (world.model.len() as i64 + 10);
     let start = BASE + world.rng.random_range(0..span);
     let end = start + world.rng.random_range(0..span);
-    let (query, within): (String, Box<dyn Fn(&Modelled) -> bool>) = match step % 3 {
-        0 => (String::new(), Box::new(|_| true)),
-        1 => (
-            format!("start={}&end={}", rfc3339(start), rfc3339(end)),
-            Box::new(move |event| event.at >= start && event.at < end),
-        ),
-        _ => (
-            "kind=run&exact=true".to_owned(),
-            Box::new(|event| event.kind == "run"),
-        ),
+    let query = match step % 3 {
+        0 => String::new(),
+        1 => format!("start={}&end={}", rfc3339(start), rfc3339(end)),
+        _ => "kind=run&exact=true".to_owned(),
+    };
+    let within = |event: &Modelled| match step % 3 {
+        0 => true,
+        1 => event.at >= start && event.at < end,
+        _ => event.kind == "run",
     };
     let (status, stats) = world.get(&format!("/v1/streams/run/stats?{query}")).await;
     assert_eq!(status, StatusCode::OK, "{stats}");
@@ -150,6 +200,42 @@ async fn check_stats(world: &mut World, step: usize) {
         // Quarters add up exactly.
         assert_eq!(stats["fields"]["score"]["sum"], json!(scores.iter().sum::<f64>()));
     }
+}
+
+/// Counts by interval, of which some hold a whole file and some a part of one.
+async fn check_intervals(world: &mut World, step: usize) {
+    let minutes = [1i64, 7, 60, 600, 100_000][step % 5];
+    let from = BASE + world.rng.random_range(0..6_000_000_000);
+    let whole = step.is_multiple_of(2);
+    let start = if whole { i64::MIN } else { from };
+    let range = if whole {
+        String::new()
+    } else {
+        format!("&start={}", rfc3339(from))
+    };
+    let mut expected: std::collections::BTreeMap<i64, (u64, i64)> = Default::default();
+    for event in world.model.iter().filter(|event| event.at >= start) {
+        let group = expected
+            .entry(event.at.div_euclid(minutes * 60_000_000) * minutes * 60_000_000)
+            .or_default();
+        *group = (group.0 + 1, group.1 + event.duration);
+    }
+    if expected.len() > 10_000 {
+        return;
+    }
+    let (status, stats) = world
+        .get(&format!("/v1/streams/run/stats?interval={minutes}m{range}"))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{stats}");
+    let groups = stats["groups"].as_array().expect("groups").iter();
+    let groups: Vec<Value> = groups
+        .map(|group| json!([group["start"], group["count"], group["fields"]["duration"]["sum"]]))
+        .collect();
+    let expected: Vec<Value> = expected
+        .iter()
+        .map(|(at, (count, sum))| json!([rfc3339(*at), count, sum]))
+        .collect();
+    assert_eq!(groups, expected, "{minutes}m{range}");
 }
 
 /// Pages through a range while events arrive and files change in between: no gap, no double.

@@ -117,6 +117,10 @@ async fn sums_of_integers_never_wrap() {
         .get("/v1/streams/run/stats?duration=9223372036854775807")
         .await;
     assert_eq!(stats["fields"]["duration"]["sum"], "27670116110564327421");
+    let same = world
+        .sql("SELECT sum(duration) FROM run WHERE duration = 9223372036854775807")
+        .await;
+    assert_eq!(same, json!([["27670116110564327421"]]));
 }
 
 #[tokio::test]
