@@ -52,9 +52,10 @@ impl Lake {
                 message: error.to_string(),
             };
             if !options.read_only {
-                durable
-                    .create_directory(&options.root)
-                    .map_err(|error| failed("create the directory of", error))?;
+                durable.create_directory(&options.root).map_err(|error| {
+                    let failed = failed("create the directory of", error);
+                    durable.check().err().unwrap_or(failed)
+                })?;
             }
             options.root =
                 std::path::absolute(&options.root).map_err(|error| failed("find the directory of", error))?;

@@ -10,10 +10,13 @@ use delta_kernel::transaction::create_table::create_table;
 use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
 
 use super::{Current, DOMAIN, ENGINE_INFO, Inner, TableMetadata};
+use crate::durable::is_temporary;
 use crate::error::LakeError;
 
 impl Inner {
+    /// Writes the first version.
     pub(super) fn create(&self) -> Result<(), LakeError> {
+        self.remove_leftovers()?;
         let schema: StructType = self
             .schema
             .as_ref()
@@ -41,6 +44,22 @@ impl Inner {
             }
             CommitResult::Retryable(retryable) => Err(self.write_failed("create", &retryable.error)),
         }
+    }
+
+    /// Removes what a process left that ended while it wrote the first version: the kernel begins no log in a
+    /// directory with files. Nobody else writes here, because the lake is locked.
+    fn remove_leftovers(&self) -> Result<(), LakeError> {
+        let failed = |error: &std::io::Error| self.write_failed("create", error);
+        let log = self.directory.join("_delta_log");
+        for entry in std::fs::read_dir(&log).map_err(|error| failed(&error))? {
+            let name = entry.map_err(|error| failed(&error))?.file_name();
+            if is_temporary(&name) {
+                self.durable
+                    .remove(&log.join(name))
+                    .map_err(|error| failed(&error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the optional columns that the declaration has gained; anything else is refused.

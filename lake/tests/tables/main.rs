@@ -2,4 +2,6 @@
 
 mod compaction;
 mod fixture;
+mod power;
+mod simulated;
 mod upkeep;
