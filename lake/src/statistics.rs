@@ -3,8 +3,10 @@
 //! Delta writes timestamps in milliseconds there: the minimum is floored and the maximum rounded **up**, or readers
 //! would skip rows. Text is cut to its first characters in the same way. Statistics only prune; no answer ever comes
 //! from them.
+//!
+//! Every column has bounds, also those that nobody compares: deltalake 1.6.6, as a pyarrow dataset, takes a missing
+//! bound beside others for one that no value keeps to, and finds nothing.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -14,7 +16,6 @@ use arrow_array::{
     StructArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, SchemaRef};
-use event::{FieldType, StreamDeclaration};
 
 /// Characters of a text that statistics keep, as other Delta writers do.
 const TEXT_CHARACTERS: usize = 32;
@@ -29,38 +30,23 @@ pub(crate) struct Statistics {
 
 #[derive(Clone, Debug, Default)]
 struct Column {
-    /// Whether bounds of its values help to skip a file.
-    bounded: bool,
     nulls: i64,
     range: Option<Range>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Range {
+    Bool(bool, bool),
     Int(i64, i64),
     Float(f64, f64),
     Text(String, String),
 }
 
 impl Statistics {
-    /// For a file with (at least) the columns of `schema`. Of texts only those have bounds that somebody compares:
-    /// no JSON and no trace ids.
-    pub(crate) fn new(schema: SchemaRef, stream: &StreamDeclaration) -> Self {
-        let compared = stream.fields.iter().filter(|field| match field.kind {
-            FieldType::String { .. } | FieldType::Enum { .. } | FieldType::Uuid => true,
-            FieldType::Json
-            | FieldType::Bool
-            | FieldType::Int { .. }
-            | FieldType::Float { .. }
-            | FieldType::Timestamp { .. } => false,
-        });
-        let compared: HashSet<&str> = compared.map(|field| field.name.as_str()).collect();
-        let columns = schema.fields().iter().map(|field| Column {
-            bounded: *field.data_type() != DataType::Utf8 || compared.contains(field.name().as_str()),
-            ..Column::default()
-        });
+    /// For a file with (at least) the columns of `schema`.
+    pub(crate) fn new(schema: SchemaRef) -> Self {
         Self {
-            columns: columns.collect(),
+            columns: vec![Column::default(); schema.fields().len()],
             schema,
             rows: 0,
         }
@@ -71,9 +57,7 @@ impl Statistics {
         self.rows += rows.num_rows() as i64;
         for (column, array) in self.columns.iter_mut().zip(rows.columns()) {
             column.nulls += array.null_count() as i64;
-            if column.bounded {
-                column.range = merge(column.range.take(), range(array));
-            }
+            column.range = merge(column.range.take(), range(array));
         }
     }
 
@@ -112,6 +96,10 @@ fn named(name: &str, array: ArrayRef) -> (Arc<Field>, ArrayRef) {
 
 fn range(array: &ArrayRef) -> Option<Range> {
     match array.data_type() {
+        DataType::Boolean => {
+            let (min, max) = extremes(array.as_boolean().iter().flatten())?;
+            Some(Range::Bool(min, max))
+        }
         DataType::Int32 => {
             let (min, max) = extremes(array.as_primitive::<Int32Type>().iter().flatten().map(i64::from))?;
             Some(Range::Int(min, max))
@@ -148,6 +136,7 @@ fn extremes<T: PartialOrd + Copy>(values: impl Iterator<Item = T>) -> Option<(T,
 
 fn merge(a: Option<Range>, b: Option<Range>) -> Option<Range> {
     match (a, b) {
+        (Some(Range::Bool(a, b)), Some(Range::Bool(c, d))) => Some(Range::Bool(a.min(c), b.max(d))),
         (Some(Range::Int(a, b)), Some(Range::Int(c, d))) => Some(Range::Int(a.min(c), b.max(d))),
         (Some(Range::Float(a, b)), Some(Range::Float(c, d))) => Some(Range::Float(a.min(c), b.max(d))),
         (Some(Range::Text(a, b)), Some(Range::Text(c, d))) => Some(Range::Text(a.min(c), b.max(d))),
@@ -168,6 +157,10 @@ fn bounds(data_type: &DataType, range: &Range) -> (Option<ArrayRef>, Option<Arra
             let ceiling = max.checked_add(999).map(|max| max.div_euclid(1_000) * 1_000);
             (Some(moment(floor)), ceiling.map(moment))
         }
+        (DataType::Boolean, Range::Bool(min, max)) => (
+            Some(array(BooleanArray::from(vec![*min]))),
+            Some(array(BooleanArray::from(vec![*max]))),
+        ),
         (DataType::Int32, Range::Int(min, max)) => (int32(*min), int32(*max)),
         (DataType::Int64, Range::Int(min, max)) => (
             Some(array(Int64Array::from(vec![*min]))),
@@ -179,7 +172,7 @@ fn bounds(data_type: &DataType, range: &Range) -> (Option<ArrayRef>, Option<Arra
         ),
         (DataType::Utf8, Range::Text(min, max)) => (
             Some(array(StringArray::from(vec![cut(min)]))),
-            raise(max).map(|max| array(StringArray::from(vec![max]))),
+            Some(array(StringArray::from(vec![raise(max)]))),
         ),
         _ => (None, None),
     }
@@ -194,11 +187,11 @@ fn cut(text: &str) -> &str {
 }
 
 /// A short text that is not below: the text itself, or its beginning with the last character that can be raised
-/// raised. `None` when none can.
-fn raise(text: &str) -> Option<String> {
+/// raised, or all of it when none can.
+fn raise(text: &str) -> String {
     let beginning = cut(text);
     if beginning.len() == text.len() {
-        return Some(text.to_owned());
+        return text.to_owned();
     }
     let mut raised = beginning.to_owned();
     while let Some(last) = raised.pop() {
@@ -210,10 +203,10 @@ fn raise(text: &str) -> Option<String> {
         };
         if let Some(next) = char::from_u32(next) {
             raised.push(next);
-            return Some(raised);
+            return raised;
         }
     }
-    None
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -224,18 +217,19 @@ mod tests {
     fn a_long_text_is_cut_below_and_raised_above() {
         let long = format!("{}z", "a".repeat(TEXT_CHARACTERS));
         assert!(cut(&long) <= long.as_str());
-        let raised = raise(&long).expect("can be raised");
+        let raised = raise(&long);
         assert!(raised.as_str() > long.as_str());
         assert_eq!(raised.chars().count(), TEXT_CHARACTERS);
-        assert_eq!(raise("short").as_deref(), Some("short"));
+        assert_eq!(raise("short"), "short");
     }
 
     #[test]
     fn characters_at_the_ends_of_their_ranges_are_raised_to_the_next_one_that_exists() {
         let at_end = format!("{}\u{d7ff}{}", "a".repeat(TEXT_CHARACTERS - 1), "b");
-        assert!(raise(&at_end).expect("can be raised").ends_with('\u{e000}'));
+        assert!(raise(&at_end).ends_with('\u{e000}'));
         let last = format!("x{}", "\u{10ffff}".repeat(TEXT_CHARACTERS));
-        assert_eq!(raise(&last).as_deref(), Some("y"));
-        assert_eq!(raise(&"\u{10ffff}".repeat(TEXT_CHARACTERS + 1)), None);
+        assert_eq!(raise(&last), "y");
+        let highest = "\u{10ffff}".repeat(TEXT_CHARACTERS + 1);
+        assert_eq!(raise(&highest), highest);
     }
 }

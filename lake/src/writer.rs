@@ -78,7 +78,7 @@ impl FileWriter {
         table_schema: SchemaRef,
         options: WriterOptions,
     ) -> Self {
-        let statistics = Statistics::new(table_schema, &file.stream);
+        let statistics = Statistics::new(table_schema);
         Self {
             file,
             schema,

@@ -3,5 +3,6 @@
 mod compaction;
 mod fixture;
 mod power;
+mod readers;
 mod simulated;
 mod upkeep;
