@@ -174,13 +174,18 @@ impl Table {
         durable: Arc<Durable>,
     ) -> Result<Self, LakeError> {
         let inner = Inner::new(stream, options, engine, durable)?;
-        if let Some(current) = inner.open_log()? {
-            inner.fit(&current)?;
+        let current = inner.open_log()?;
+        if let Some(current) = &current {
+            inner.fit(current)?;
         }
-        Ok(Self {
+        let table = Self {
             inner: Arc::new(inner),
             committing: Arc::default(),
-        })
+        };
+        if let Some(current) = current {
+            table.measure(&current.ours);
+        }
+        Ok(table)
     }
 
     /// Lets the journal of `options` fill a table that another one filled.
@@ -318,12 +323,14 @@ impl Table {
         };
         let one_at_a_time = Arc::clone(&self.committing).lock_owned().await;
         let inner = Arc::clone(&self.inner);
-        run(move || {
+        let expired = run(move || {
             let expired = inner.expire(now, retention);
             drop(one_at_a_time);
             expired.map_err(LakeError::from)
-        })
-        .await
+        });
+        let expired = expired.await?;
+        self.measure(&*self.snapshot().await?);
+        Ok(expired)
     }
 
     /// Deletes files and log entries that no version of the last `keep_removed` needs.

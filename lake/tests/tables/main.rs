@@ -2,7 +2,9 @@
 
 mod compaction;
 mod fixture;
+mod golden;
 mod power;
 mod readers;
 mod simulated;
+mod speed;
 mod upkeep;

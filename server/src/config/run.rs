@@ -179,6 +179,12 @@ pub(super) fn build(values: &Values, streams: Vec<StreamDeclaration>, problems: 
             "is above `lake.compact.target`: merged files would be merged again",
         );
     }
+    if lake.keep_removed <= taken.span("analytics.sql_timeout") {
+        problems.push(
+            "lake.keep_removed",
+            "is not above `analytics.sql_timeout`: files would go while a query reads them",
+        );
+    }
     Config {
         listen,
         allow_remote,

@@ -36,7 +36,7 @@ use routes::Routes;
 pub(crate) use signals::Signals;
 use stages::Stages;
 pub use stages::StartError;
-pub(crate) use stages::{journal_directory, open_tables, read_only_router};
+pub(crate) use stages::{adopt_tables, journal_directory, open_tables, read_only_router};
 
 /// How often a shutdown says whom it waits for.
 const LATE_EVERY: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use analytics::{Analytics, AnalyticsOptions};
-use event::Catalog;
+use event::{Catalog, StreamName};
 use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions};
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
@@ -183,6 +183,25 @@ pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<
     let journal = open_journal(config, false).await?;
     let lake = open_lake(config, journal.as_ref(), read_only).await?;
     tables_of(&lake, &catalog).await
+}
+
+/// Lets the journal of a data directory fill the tables of these streams (of all, when none is named) from its
+/// oldest record on. Gives their names.
+pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<Vec<StreamName>, StartError> {
+    let catalog = open_catalog(config, false)?;
+    let journal = open_journal(config, false).await?;
+    let lake = open_lake(config, journal.as_ref(), false).await?;
+    let mut adopted = Vec::new();
+    for stream in catalog.iter() {
+        if !streams.is_empty() && !streams.iter().any(|name| name == stream.name.as_str()) {
+            continue;
+        }
+        let start = journal.start(&stream.name).await;
+        let start = start.map_err(|error| StartError::Journal(error.into()))?;
+        lake.adopt(Arc::clone(stream), &start).await?;
+        adopted.push(stream.name.clone());
+    }
+    Ok(adopted)
 }
 
 fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
