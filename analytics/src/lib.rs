@@ -7,6 +7,7 @@
 //! DataFusion lives behind this wall; REST questions read the columns directly and never pass through SQL text.
 
 mod analytics;
+mod bounded;
 mod checked_sum;
 mod columns;
 mod deadline;
@@ -14,6 +15,7 @@ mod encode;
 mod error;
 mod events;
 mod files;
+mod growth;
 mod guard;
 mod http;
 mod index_range;

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use event::{Catalog, Position, schema};
 
+use crate::bounded;
 use crate::checked_sum::CheckedSum;
 use crate::pin::{Pin, Pinner, table_schema};
 use crate::provider::StreamTable;
@@ -82,6 +83,7 @@ pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionSta
     for name in UNBOUNDED_FUNCTIONS {
         state.deregister_udf(name)?;
     }
+    bounded::register(&mut state)?;
     Ok(state)
 }
 

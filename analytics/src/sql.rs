@@ -22,7 +22,7 @@ use crate::json::write_text;
 use crate::pin::Pin;
 use crate::session::{QueryTables, for_query};
 use crate::tail::batch_bytes;
-use crate::{Format, QueryError, guard, offset, wildcard};
+use crate::{Format, QueryError, growth, guard, offset, wildcard};
 
 /// Rows of a JSON or text answer when the request names no limit.
 const DOCUMENT_ROWS: usize = 10_000;
@@ -237,6 +237,7 @@ async fn start(
         Some(params) => plan.with_param_values(parameters(params)?)?,
         None => plan,
     };
+    growth::check(&plan)?;
     let frame = session.execute_logical_plan(offset::by_index(plan)?).await?;
     let context = Arc::new(frame.task_ctx());
     let plan = watched(frame.create_physical_plan().await?, deadline)?;

@@ -178,6 +178,15 @@ async fn json_columns_can_be_asked() {
     assert_eq!(rows, json!([[100]]));
 }
 
+/// A query over a query, `times` times.
+fn doubling(innermost: &str, columns: &str, times: usize) -> String {
+    let mut sql = format!("WITH t0 AS ({innermost})");
+    for at in 1..=times {
+        sql += &format!(", t{at} AS (SELECT {columns} FROM t{})", at - 1);
+    }
+    format!("{sql} SELECT * FROM t{times}")
+}
+
 /// Each of these ended or blocked a process once; here each ends in an error, in bounded time, and the next
 /// question is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +202,26 @@ async fn killers_end_in_an_error_in_bounded_time() {
         format!("SELECT {}", vec!["abs(1)"; 3_000].join(" + ")),
         "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value < b.value".to_owned(),
         "SELECT count(*) FROM generate_series(1, 9223372036854775806)".to_owned(),
+        format!("SELECT replace('{0}', 'a', '{0}')", "a".repeat(30_000)),
+        format!("SELECT regexp_replace('{0}', 'a', '{0}', 'g')", "a".repeat(15_000)),
+        format!("SELECT concat_ws('{}', {}kind) FROM run", "a".repeat(30_000), "kind, ".repeat(9_000)),
+        format!("SELECT array_to_string(string_to_array('{0}', ''), '{0}')", "a".repeat(15_000)),
+        format!("SELECT max(replace(replace('{0}', 'a', '{0}'), 'a', '{0}'))", "a".repeat(400)),
+        doubling("SELECT 'aaaaaaaa' AS x", "x || x AS x", 40),
+        doubling("SELECT kind AS x FROM run", "concat(x, x) AS x", 40),
+        doubling("SELECT make_array(duration) AS x FROM run", "make_array(x, x) AS x", 40),
+        doubling("SELECT duration AS x FROM run", "x + x AS x", 60) + " WHERE x > 0",
+        doubling("SELECT duration AS x FROM run", "x + x + x + x + x + x + x + x + x + x AS x", 12) + " WHERE x > 0",
+        doubling("SELECT * FROM run", "*, *", 20),
+        format!("SELECT '{}', kind FROM run", "a".repeat(100_000)),
+        format!("SELECT to_char(at, '{}') FROM run", "%Y%m%d".repeat(20_000)),
+        "SELECT count(*) FROM generate_series(1, 30000000) a JOIN generate_series(1, 1000) b ON a.value % 2 = b.value % 2 WHERE a.value * b.value < 0".to_owned(),
+        "SELECT count(*) FROM generate_series(1, 3000000) a, generate_series(1, 100000) b WHERE a.value + b.value < 0".to_owned(),
+        "SELECT arrow_cast('a', 'FixedSizeBinary(2147483647)')".to_owned(),
         "COPY run TO '/tmp/out.csv'".to_owned(),
+        "SELECT * FROM '/etc/passwd'".to_owned(),
+        "SELECT * FROM read_csv('/etc/passwd')".to_owned(),
+        "SELECT pg_sleep(100)".to_owned(),
         "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'".to_owned(),
         format!("SELECT {}", "x".repeat(1 << 19)),
     ];
