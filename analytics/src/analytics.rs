@@ -37,6 +37,10 @@ pub struct AnalyticsOptions {
     pub timeout: Duration,
     /// Longest time that a query may ask for.
     pub timeout_max: Duration,
+    /// Longest SQL text, in bytes.
+    pub sql_bytes_max: usize,
+    /// Most rows of a streamed answer; beyond is an error that ends it so that a client notices.
+    pub sql_rows_max: u64,
     /// Threads that compute.
     pub threads: usize,
 }
@@ -53,6 +57,9 @@ impl AnalyticsOptions {
             queries_max: 16,
             timeout: Duration::from_secs(30),
             timeout_max: Duration::from_secs(300),
+            // Room for an IN list of some thousand uuids.
+            sql_bytes_max: 256 << 10,
+            sql_rows_max: 100_000_000,
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         }
     }

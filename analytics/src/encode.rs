@@ -1,10 +1,14 @@
 //! Rows as bytes of an answer, in every format of `Accept`.
 
-use arrow_array::RecordBatch;
+use std::sync::Arc;
+
+use arrow_array::builder::StringBuilder;
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_csv::WriterBuilder;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 
 use crate::QueryError;
 use crate::json::{write_text, write_value};
@@ -112,14 +116,18 @@ pub(crate) enum Encoder {
 impl Encoder {
     /// Begins an answer. JSON and text are documents and are made elsewhere; they fall back to NDJSON here.
     pub(crate) fn new(format: Format, schema: &SchemaRef) -> Result<Self, QueryError> {
+        Self::begin(format, schema).map_err(|error| unwritable(format, &error))
+    }
+
+    fn begin(format: Format, schema: &SchemaRef) -> Result<Self, ParquetError> {
         Ok(match format {
             Format::Csv => {
-                let empty = RecordBatch::new_empty(std::sync::Arc::clone(schema));
+                let empty = RecordBatch::new_empty(Arc::clone(schema));
                 Self::Csv(csv(&empty, true)?)
             }
             Format::Arrow => Self::Arrow(StreamWriter::try_new(Vec::new(), schema)?),
             Format::Parquet => {
-                let writer = ArrowWriter::try_new(Vec::new(), std::sync::Arc::clone(schema), None)?;
+                let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), None)?;
                 Self::Parquet(Box::new(writer))
             }
             Format::Ndjson | Format::Json | Format::Text => Self::Ndjson(Vec::new()),
@@ -128,6 +136,20 @@ impl Encoder {
 
     /// Adds rows and gives what can leave.
     pub(crate) fn batch(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, QueryError> {
+        let format = self.format();
+        self.add(rows).map_err(|error| unwritable(format, &error))
+    }
+
+    fn format(&self) -> Format {
+        match self {
+            Self::Ndjson(_) => Format::Ndjson,
+            Self::Csv(_) => Format::Csv,
+            Self::Arrow(_) => Format::Arrow,
+            Self::Parquet(_) => Format::Parquet,
+        }
+    }
+
+    fn add(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
         match self {
             Self::Ndjson(out) => {
                 for row in 0..rows.num_rows() {
@@ -158,15 +180,26 @@ impl Encoder {
 
     /// Ends the answer.
     pub(crate) fn finish(self) -> Result<Vec<u8>, QueryError> {
-        Ok(match self {
-            Self::Ndjson(out) | Self::Csv(out) => out,
-            Self::Arrow(writer) => writer.into_inner()?,
-            Self::Parquet(writer) => writer.into_inner()?,
-        })
+        let format = self.format();
+        let ended = match self {
+            Self::Ndjson(out) | Self::Csv(out) => Ok(out),
+            Self::Arrow(writer) => writer.into_inner().map_err(ParquetError::from),
+            Self::Parquet(writer) => writer.into_inner(),
+        };
+        ended.map_err(|error| unwritable(format, &error))
     }
 }
 
-fn csv(rows: &RecordBatch, header: bool) -> Result<Vec<u8>, QueryError> {
+/// Everything is written to memory, so what fails is a value that the format has no way to say.
+pub(crate) fn unwritable(format: Format, error: &dyn std::error::Error) -> QueryError {
+    QueryError::Invalid(format!(
+        "this answer cannot be written as {}: {error}",
+        format.media_type()
+    ))
+}
+
+fn csv(rows: &RecordBatch, header: bool) -> Result<Vec<u8>, ArrowError> {
+    let rows = &flat(rows)?;
     let mut writer = WriterBuilder::new()
         .with_header(header)
         .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.fZ".to_owned())
@@ -175,8 +208,34 @@ fn csv(rows: &RecordBatch, header: bool) -> Result<Vec<u8>, QueryError> {
     Ok(writer.into_inner())
 }
 
+/// The rows with JSON text in place of lists, structures and other values that CSV has no form for.
+fn flat(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let nested = |kind: &DataType| kind.is_nested() || matches!(kind, DataType::Union(..));
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        if !nested(column.data_type()) {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+            continue;
+        }
+        let mut texts = StringBuilder::new();
+        for row in 0..rows.num_rows() {
+            let mut text = Vec::new();
+            write_value(&mut text, column, row)?;
+            match String::from_utf8(text) {
+                Ok(text) if text != "null" => texts.append_value(text),
+                _ => texts.append_null(),
+            }
+        }
+        fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+        columns.push(Arc::new(texts.finish()) as ArrayRef);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+}
+
 /// One row as a JSON object, in column order.
-fn write_object(out: &mut Vec<u8>, rows: &RecordBatch, row: usize) -> Result<(), QueryError> {
+fn write_object(out: &mut Vec<u8>, rows: &RecordBatch, row: usize) -> Result<(), ArrowError> {
     out.push(b'{');
     for (at, (field, column)) in rows.schema_ref().fields().iter().zip(rows.columns()).enumerate() {
         if at > 0 {
@@ -191,7 +250,7 @@ fn write_object(out: &mut Vec<u8>, rows: &RecordBatch, row: usize) -> Result<(),
 }
 
 /// One row as a JSON list.
-pub(crate) fn write_row(out: &mut Vec<u8>, rows: &RecordBatch, row: usize) -> Result<(), QueryError> {
+pub(crate) fn write_row(out: &mut Vec<u8>, rows: &RecordBatch, row: usize) -> Result<(), ArrowError> {
     out.push(b'[');
     for (at, column) in rows.columns().iter().enumerate() {
         if at > 0 {

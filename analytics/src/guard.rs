@@ -11,8 +11,6 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::QueryError;
 
-/// Longest SQL text, in bytes: room for an IN list of some thousands of uuids.
-pub(crate) const TEXT_BYTES_MAX: usize = 256 << 10;
 /// Most operators (OR, AND, comparisons, arithmetic): each is a level of a tree.
 const OPERATORS_MAX: usize = 2_000;
 /// Most set operations and SELECTs; each is a level of a plan.
@@ -22,11 +20,11 @@ const TOKENS_MAX: usize = 50_000;
 /// Deepest nesting that the parser follows.
 const DEPTH_MAX: usize = 50;
 
-/// Parses one statement that only reads.
-pub(crate) fn admit(sql: &str) -> Result<DfStatement, QueryError> {
-    if sql.len() > TEXT_BYTES_MAX {
+/// Parses one statement of at most `bytes_max` bytes that only reads.
+pub(crate) fn admit(sql: &str, bytes_max: usize) -> Result<DfStatement, QueryError> {
+    if sql.len() > bytes_max {
         return Err(invalid(format!(
-            "SQL of {} bytes exceeds the limit of {TEXT_BYTES_MAX}",
+            "SQL of {} bytes exceeds the limit of {bytes_max}",
             sql.len()
         )));
     }
@@ -133,6 +131,10 @@ fn invalid(message: impl Into<String>) -> QueryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admit(sql: &str) -> Result<DfStatement, QueryError> {
+        super::admit(sql, 256 << 10)
+    }
 
     #[test]
     fn only_one_reading_statement_is_let_in() {

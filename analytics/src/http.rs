@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use event::{FieldType, StreamDeclaration, schema};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::analytics::Shared;
@@ -17,9 +18,13 @@ use crate::events::{PAGE_EVENTS, PAGE_EVENTS_MAX, nth, page};
 use crate::parameters::{Filter, interval, moment, positions, wanted};
 use crate::sql::again;
 use crate::stats::{StatsQuestion, stats};
-use crate::{Analytics, QueryError, guard, sql_http};
+use crate::{Analytics, QueryError, problem, sql_http};
+
+/// Bytes of a request's body beside its SQL text: parameters, and what JSON escapes.
+const BODY_BYTES_BESIDE: usize = 256 << 10;
 
 pub(crate) fn router(analytics: Analytics) -> Router {
+    let body_bytes_max = 2 * analytics.shared.options.sql_bytes_max + BODY_BYTES_BESIDE;
     Router::new()
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{stream}", get(stream))
@@ -28,8 +33,21 @@ pub(crate) fn router(analytics: Analytics) -> Router {
         .route("/v1/streams/{stream}/stats", get(stream_stats))
         .route("/v1/stats", get(all_stats))
         .route("/v1/sql", get(sql_http::get).post(sql_http::post))
-        .layer(DefaultBodyLimit::max(2 * guard::TEXT_BYTES_MAX))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(analytics)
+}
+
+async fn nowhere() -> QueryError {
+    QueryError::NotFound("there is no such route".to_owned())
+}
+
+async fn not_allowed(method: Method) -> Response {
+    problem::answer(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("{method} is not allowed here"),
+    )
 }
 
 /// Runs a question on the threads that compute, within the time limit; dropping the future ends it.
@@ -62,6 +80,16 @@ where
     };
     metrics::histogram!("tidemill_query_seconds", "kind" => kind).record(begun.elapsed().as_secs_f64());
     answer
+}
+
+/// Parts of a path, which need not be UTF-8 once their escapes are gone.
+type Part<T> = Result<Path<T>, PathRejection>;
+
+fn part<T>(part: Part<T>) -> Result<T, QueryError> {
+    match part {
+        Ok(Path(part)) => Ok(part),
+        Err(error) => Err(QueryError::Invalid(error.body_text())),
+    }
 }
 
 /// A JSON answer of bytes.
@@ -99,10 +127,8 @@ async fn streams(State(analytics): State<Analytics>) -> Result<Response, QueryEr
     Ok(value(&compute(&analytics, "streams", work).await?))
 }
 
-async fn stream(
-    State(analytics): State<Analytics>,
-    Path(name): Path<String>,
-) -> Result<Response, QueryError> {
+async fn stream(State(analytics): State<Analytics>, name: Part<String>) -> Result<Response, QueryError> {
+    let name = part(name)?;
     let work = move |shared: Arc<Shared>| {
         let name = name.clone();
         async move { describe(&shared, shared.stream(&name)?).await }
@@ -112,9 +138,10 @@ async fn stream(
 
 async fn event(
     State(analytics): State<Analytics>,
-    Path((name, index)): Path<(String, String)>,
+    parts: Part<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
+    let (name, index) = part(parts)?;
     let index = index.parse().map_err(|_| {
         let shown: String = index.chars().take(64).collect();
         QueryError::Invalid(format!("`{shown}` is no index, expected 0, 1, 2 …"))
@@ -139,9 +166,10 @@ async fn event(
 
 async fn events(
     State(analytics): State<Analytics>,
-    Path(name): Path<String>,
+    name: Part<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
+    let name = part(name)?;
     let declaration = analytics.shared.stream(&name)?;
     let (mut filter, mut limit, mut cursor) = (Filter::default(), PAGE_EVENTS, None);
     for (key, text) in pairs(query.as_deref())? {
@@ -180,9 +208,10 @@ fn narrow(filter: &mut Filter, stream: &StreamDeclaration, key: &str, text: &str
 
 async fn stream_stats(
     State(analytics): State<Analytics>,
-    Path(name): Path<String>,
+    name: Part<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
+    let name = part(name)?;
     let declaration = analytics.shared.stream(&name)?;
     let mut question = StatsQuestion::default();
     for (key, text) in pairs(query.as_deref())? {

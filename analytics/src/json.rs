@@ -8,7 +8,7 @@ use arrow_array::types::{
     Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, UnionArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 
@@ -57,6 +57,10 @@ pub(crate) fn write_value(out: &mut Vec<u8>, column: &ArrayRef, row: usize) -> R
                 write_value(out, values, row)?;
             }
             out.push(b'}');
+        }
+        DataType::Union(..) => {
+            let values = column.as_any().downcast_ref::<UnionArray>();
+            write_value(out, &values.expect("has the type of a union").value(row), 0)?;
         }
         DataType::Dictionary(_, values) => {
             let plain = arrow_cast::cast(&column.slice(row, 1), values)?;

@@ -1,5 +1,7 @@
 //! Query parameters of REST questions: times, intervals, typed equality.
 
+use std::str::FromStr;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, BooleanArray, RecordBatch};
@@ -127,9 +129,9 @@ pub(crate) fn moment(name: &str, text: &str) -> Result<i64, QueryError> {
         _ => text.to_owned(),
     };
     let zoned = text.ends_with(['Z', 'z']) || text.get(10..).is_some_and(|time| time.contains(['+', '-']));
-    let nanos = arrow_cast::parse::string_to_timestamp_nanos(&text);
-    match nanos {
-        Ok(nanos) if zoned => Ok(nanos.div_euclid(1_000)),
+    let utc = arrow_array::timezone::Tz::from_str("UTC").expect("is a zone");
+    match arrow_cast::parse::string_to_datetime(&utc, &text) {
+        Ok(moment) if zoned => Ok(moment.timestamp_micros()),
         _ => Err(QueryError::Invalid(format!(
             "`{name}` is `{}`, expected RFC 3339 with a zone or microseconds since 1970",
             text.chars().take(64).collect::<String>()
@@ -216,6 +218,11 @@ mod tests {
         );
         assert_eq!(moment("start", "1970-01-01T01:00:00 01:00").expect("a moment"), 0);
         assert_eq!(moment("start", "12").expect("a moment"), 12);
+        // Far from what 64 bits of nanoseconds hold.
+        assert_eq!(
+            moment("start", "0001-01-01T00:00:00Z").expect("a moment"),
+            -62_135_596_800_000_000
+        );
         for wrong in ["yesterday", "1970-01-01T00:00:01", "1970-01-01", ""] {
             assert!(moment("start", wrong).is_err(), "{wrong}");
         }

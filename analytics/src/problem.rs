@@ -22,18 +22,21 @@ impl IntoResponse for QueryError {
             tracing::error!(error = %self, "question failed");
         }
         let again = matches!(self.fault(), Fault::Overload);
-        let title = status.canonical_reason().unwrap_or("Error");
-        let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(),
-            "detail": self.to_string()});
-        let mut response = (status, format!("{body}\n")).into_response();
+        let mut response = answer(status, &self.to_string());
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
         if again {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
+}
+
+/// A problem as an answer.
+pub(crate) fn answer(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    let mut response = (status, format!("{body}\n")).into_response();
+    let problem = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, problem);
+    response
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::analytics::Shared;
 use crate::deadline::{Deadline, watched};
-use crate::encode::{Encoder, write_row};
+use crate::encode::{Encoder, unwritable, write_row};
 use crate::json::write_text;
 use crate::pin::Pin;
 use crate::session::{QueryTables, for_query};
@@ -28,8 +29,6 @@ use crate::{Format, QueryError, growth, guard, offset, wildcard};
 const DOCUMENT_ROWS: usize = 10_000;
 /// Bytes of a JSON or text answer, which is made in memory.
 const DOCUMENT_BYTES_MAX: usize = 64 << 20;
-/// Rows of a streamed answer; beyond is an error that ends it so that a client notices.
-const STREAM_ROWS_MAX: u64 = 100_000_000;
 
 /// A question in SQL.
 #[derive(Clone, Debug, Default)]
@@ -133,10 +132,11 @@ async fn run(
         let _ = begin.send(whole.await);
         return;
     }
+    let rows_max = shared.options.sql_rows_max;
     match start(shared, request, deadline).await {
         Ok(running) => {
             let _ = begin.send(Ok((running.as_of.clone(), None)));
-            if let Err(error) = stream(running, format, limit, sender).await {
+            if let Err(error) = stream(running, format, limit, rows_max, sender).await {
                 let _ = sender.send(Err(error)).await;
             }
         }
@@ -222,7 +222,7 @@ async fn start(
     request: SqlRequest,
     deadline: &Arc<Deadline>,
 ) -> Result<Running, QueryError> {
-    let mut statement = guard::admit(&request.sql)?;
+    let mut statement = guard::admit(&request.sql, shared.options.sql_bytes_max)?;
     let hidden = wildcard::mentioned(&request.sql);
     wildcard::exclude(&mut statement, &shared.catalog, &hidden);
     let tables = QueryTables::new(
@@ -255,10 +255,13 @@ fn parameters(params: Value) -> Result<ParamValues, QueryError> {
             Value::Null => ScalarValue::Null,
             Value::Bool(value) => ScalarValue::Boolean(Some(value)),
             Value::String(value) => ScalarValue::Utf8(Some(value)),
-            Value::Number(value) => match (value.as_i64(), value.as_f64()) {
-                (Some(value), _) => ScalarValue::Int64(Some(value)),
-                (None, Some(value)) => ScalarValue::Float64(Some(value)),
-                (None, None) => return Err(QueryError::Invalid(format!("parameter `{value}` is no number"))),
+            Value::Number(value) => match (value.as_i64(), value.as_u64(), value.as_f64()) {
+                (Some(value), _, _) => ScalarValue::Int64(Some(value)),
+                (_, Some(value), _) => ScalarValue::UInt64(Some(value)),
+                (_, _, Some(value)) => ScalarValue::Float64(Some(value)),
+                (None, None, None) => {
+                    return Err(QueryError::Invalid(format!("parameter `{value}` is no number")));
+                }
             },
             Value::Array(_) | Value::Object(_) => {
                 return Err(QueryError::Invalid(
@@ -302,6 +305,7 @@ async fn stream(
     mut running: Running,
     format: Format,
     limit: Option<usize>,
+    rows_max: u64,
     sender: &mpsc::Sender<Result<Bytes, QueryError>>,
 ) -> Result<(), QueryError> {
     let mut encoder = Encoder::new(format, &running.schema)?;
@@ -313,9 +317,9 @@ async fn stream(
             batch = batch.slice(0, batch.num_rows().min(left));
         }
         total += batch.num_rows() as u64;
-        if total > STREAM_ROWS_MAX {
+        if total > rows_max {
             return Err(QueryError::TooLarge(format!(
-                "the answer has more than {STREAM_ROWS_MAX} rows"
+                "the answer has more than {rows_max} rows"
             )));
         }
         let bytes = encoder.batch(&batch)?;
@@ -366,9 +370,19 @@ fn text(
 ) -> Result<Vec<u8>, QueryError> {
     let empty = [RecordBatch::new_empty(Arc::clone(schema))];
     let batches = if batches.is_empty() { &empty[..] } else { batches };
-    let mut out = arrow_cast::pretty::pretty_format_batches(batches)?
-        .to_string()
-        .into_bytes();
+    let bytes = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .fold(0, |bytes, (column, field)| {
+            // Every cell is as wide as the widest.
+            let widths = batches.iter().map(|batch| widest(batch.column(column)));
+            bytes + total * widths.max().unwrap_or(0).max(field.name().len())
+        });
+    within(bytes)?;
+    let table = arrow_cast::pretty::pretty_format_batches(batches);
+    let table = table.map_err(|error| unwritable(Format::Text, &error))?;
+    let mut out = table.to_string().into_bytes();
     let more = if truncated { ", truncated" } else { "" };
     out.extend_from_slice(format!("\n{total} rows{more}\n").as_bytes());
     within(out.len())?;
@@ -397,7 +411,7 @@ fn json(
             if !std::mem::take(&mut first) {
                 out.push(b',');
             }
-            write_row(&mut out, batch, row)?;
+            write_row(&mut out, batch, row).map_err(|error| unwritable(Format::Json, &error))?;
         }
         within(out.len())?;
     }
@@ -408,6 +422,22 @@ fn json(
     );
     out.extend_from_slice(tail.as_bytes());
     Ok(out)
+}
+
+/// At least the length of the longest text, or of a nested value, in a column.
+fn widest(column: &ArrayRef) -> usize {
+    let longest = |rows: &mut dyn Iterator<Item = usize>| rows.max().unwrap_or(0);
+    let rows = 0..column.len();
+    match column.data_type() {
+        DataType::Utf8 => longest(&mut column.as_string::<i32>().iter().flatten().map(str::len)),
+        DataType::LargeUtf8 => longest(&mut column.as_string::<i64>().iter().flatten().map(str::len)),
+        DataType::Utf8View => longest(&mut column.as_string_view().iter().flatten().map(str::len)),
+        kind if kind.is_nested() || kind.is_binary() => longest(&mut rows.map(|row| {
+            let value = column.slice(row, 1).to_data();
+            value.get_slice_memory_size().unwrap_or(0)
+        })),
+        _ => 0,
+    }
 }
 
 fn within(bytes: usize) -> Result<(), QueryError> {

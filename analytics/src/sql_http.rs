@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::http::pairs;
 use crate::parameters::positions;
+use crate::problem;
 use crate::{Analytics, Format, QueryError, SqlBody, SqlRequest};
 
 pub(crate) async fn get(
@@ -30,8 +32,12 @@ pub(crate) async fn post(
     State(analytics): State<Analytics>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, QueryError> {
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return Ok(problem::answer(error.status(), &error.body_text())),
+    };
     let media = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());

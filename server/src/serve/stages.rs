@@ -284,6 +284,8 @@ async fn open_questions(
     options.memory_bytes = count(config.analytics.memory_bytes);
     options.queries_max = count(config.analytics.queries);
     options.timeout_max = config.analytics.sql_timeout;
+    options.sql_bytes_max = count(config.analytics.sql_bytes);
+    options.sql_rows_max = config.analytics.sql_rows;
     options.timeout = options.timeout.min(options.timeout_max);
     let opened = Analytics::open(catalog.clone(), Arc::clone(lake), Arc::clone(journal), options).await;
     Ok(opened
