@@ -121,12 +121,18 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String>
         .map(|(name, value)| format!("{name}={value} "))
         .chain([format!("cargo {}", arguments.join(" "))])
         .collect::<String>();
-    run(
-        Command::new(env!("CARGO"))
-            .args(arguments)
-            .envs(environment.iter().copied()),
-        &shown,
-    )
+    let mut command = Command::new(env!("CARGO"));
+    // `cargo run` tells this program about its own package. Build scripts that look at such variables (ring's
+    // does) would run again, and everything above them, DataFusion too, would be compiled again, every time that
+    // somebody types `cargo test` and `cargo xtask test` in turn.
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+        command.env_remove(name);
+    }
+    command
+        .env_remove("CARGO_MANIFEST_DIR")
+        .env_remove("CARGO_MANIFEST_PATH");
+    run(command.args(arguments).envs(environment.iter().copied()), &shown)
 }
 
 fn run(command: &mut Command, shown: &str) -> Result<(), String> {

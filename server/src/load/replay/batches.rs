@@ -284,3 +284,6 @@ fn time_of(line: &[u8], field: &str) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
