@@ -31,7 +31,10 @@ fn append(criterion: &mut Criterion) {
     });
 
     let small = benches::batches(Starter::Running, benches::events(Starter::Running, 1)).expect("accepted");
+    // Its tasks live on the runtime that it is made in.
+    let entered = runtime.enter();
     let batcher = Arc::new(Batcher::new(Arc::clone(&journal)));
+    drop(entered);
     group.throughput(Throughput::Elements(CONCURRENT as u64));
     group.bench_function("append_64_single_events", |bencher| {
         bencher.iter(|| {
