@@ -64,6 +64,20 @@ struct Action {
     protocol: Option<serde::de::IgnoredAny>,
 }
 
+/// Where readers that open a table begin.
+#[derive(Debug, serde::Deserialize)]
+struct Hint {
+    version: u64,
+}
+
+/// The version of the checkpoint that readers are told to begin with; `None` when there is none.
+pub(crate) fn checkpoint_hint(table: &Path) -> io::Result<Option<u64>> {
+    match std::fs::read(table.join("_delta_log/_last_checkpoint")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        hint => Ok(Some(serde_json::from_slice::<Hint>(&hint?)?.version)),
+    }
+}
+
 /// Where the commit of a version lies.
 pub(crate) fn commit_path(table: &Path, version: u64) -> PathBuf {
     table.join("_delta_log").join(format!("{version:020}.json"))

@@ -267,3 +267,105 @@ impl ObjectStore for DurableStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+    use crate::disk::LocalDisk;
+
+    fn store() -> (tempfile::TempDir, DurableStore, Path) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = DurableStore::new(Arc::new(Durable::new(Arc::new(LocalDisk))));
+        let root = Path::from_absolute_path(directory.path()).expect("a path");
+        (directory, store, root)
+    }
+
+    fn names(directory: &FilePath) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn an_upload_in_parts_has_its_name_when_it_is_complete_and_leaves_nothing_when_it_is_not() {
+        let (directory, store, root) = store();
+        let path = root.clone().join("whole");
+        let mut upload = store
+            .put_multipart_opts(&path, PutMultipartOptions::default())
+            .await
+            .expect("begun");
+        for part in ["one ", "two ", "three"] {
+            upload.put_part(part.into()).await.expect("put");
+        }
+        assert!(!directory.path().join("whole").exists());
+        upload.complete().await.expect("complete");
+        assert_eq!(
+            std::fs::read(directory.path().join("whole")).expect("readable"),
+            b"one two three"
+        );
+
+        let path = root.join("part");
+        let mut upload = store
+            .put_multipart_opts(&path, PutMultipartOptions::default())
+            .await
+            .expect("begun");
+        upload.put_part("one".into()).await.expect("put");
+        drop(upload);
+        assert_eq!(names(directory.path()), ["whole"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_given_once() {
+        let (directory, store, root) = store();
+        let path = root.join("name");
+        store
+            .put_opts(&path, "first".into(), PutMode::Create.into())
+            .await
+            .expect("free");
+        let taken = store
+            .put_opts(&path, "second".into(), PutMode::Create.into())
+            .await;
+        assert!(matches!(taken, Err(Error::AlreadyExists { .. })), "{taken:?}");
+        store
+            .put_opts(&path, "third".into(), PutMode::Overwrite.into())
+            .await
+            .expect("replaced");
+        assert_eq!(
+            std::fs::read(directory.path().join("name")).expect("readable"),
+            b"third"
+        );
+        assert_eq!(names(directory.path()), ["name"]);
+    }
+
+    #[tokio::test]
+    async fn a_listing_begins_after_its_offset() {
+        let (_directory, store, root) = store();
+        for name in ["a", "b", "c"] {
+            store
+                .put(&root.clone().join(name), name.into())
+                .await
+                .expect("put");
+        }
+        let offset = root.clone().join("a");
+        let listed = store.list_with_offset(Some(&root), &offset);
+        let mut listed: Vec<_> = listed
+            .map_ok(|meta| meta.location)
+            .try_collect()
+            .await
+            .expect("listed");
+        listed.sort();
+        assert_eq!(listed, [root.clone().join("b"), root.clone().join("c")]);
+        let absent = root.join("absent");
+        let none: Vec<_> = store
+            .list_with_offset(Some(&absent), &absent)
+            .try_collect()
+            .await
+            .expect("listed");
+        assert!(none.is_empty());
+    }
+}

@@ -106,6 +106,7 @@ pub(crate) struct Inner {
     schema: SchemaRef,
     /// The newest version that was seen.
     current: RwLock<Option<Current>>,
+    checkpointing: Mutex<()>,
     unlisted: Arc<Unlisted>,
 }
 
@@ -400,6 +401,7 @@ impl Inner {
             durable,
             schema,
             current: RwLock::new(None),
+            checkpointing: Mutex::default(),
             unlisted: Arc::default(),
         })
     }

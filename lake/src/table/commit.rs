@@ -1,7 +1,7 @@
 //! Putting the next version into the log: one try, conflicts, unknown outcomes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use delta_kernel::committer::FileSystemCommitter;
@@ -202,7 +202,10 @@ impl Inner {
     /// failed is no failed commit.
     pub(super) fn checkpoint_after(&self, current: &Current, every: u64) {
         let version = current.ours.version;
-        let newest = current.delta.log_segment().checkpoint_version.unwrap_or(0);
+        // One at a time: the hint that a checkpoint leaves must not be taken back by an older one.
+        let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known().unwrap_or_else(|| current.clone());
+        let newest = known.delta.log_segment().checkpoint_version.unwrap_or(0);
         if version.saturating_sub(newest) < every {
             return;
         }

@@ -41,7 +41,7 @@ impl Inner {
         Ok(Some(self.publish(next)))
     }
 
-    fn known(&self) -> Option<Current> {
+    pub(super) fn known(&self) -> Option<Current> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.clone()
     }

@@ -79,9 +79,14 @@ impl Inner {
 
     /// Deletes log entries below the newest checkpoint that is old enough.
     fn expire_log(&self, log: &Path, mut entries: Vec<Found>, before: SystemTime) -> Result<u64, LakeError> {
+        let hint = log::checkpoint_hint(&self.directory);
+        let hint = hint
+            .map_err(|error| self.failed("read the log of", &error))?
+            .unwrap_or(0);
         let checkpoints = entries.iter().filter(|entry| entry.modified < before);
         let checkpoints = checkpoints.filter_map(|entry| match version_of(entry)? {
-            (version, "checkpoint.parquet") => Some(version),
+            // A later one may be half of a checkpoint whose process ended: readers do not begin with it.
+            (version, "checkpoint.parquet") if version <= hint => Some(version),
             _ => None,
         });
         let start = checkpoints.max().unwrap_or(0);

@@ -181,6 +181,44 @@ async fn what_a_restarted_process_tells_survives_a_power_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_while_the_log_expires_loses_nothing() {
+    println!("seed {SEED}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = SimulatedDisk::new(directory.path(), Trouble::default(), 0);
+    let table = open(directory.path(), &disk).await.expect("opens");
+    for offset in 0..52 {
+        append_one(&table, &disk, 0, offset, offset + 1)
+            .await
+            .expect("appended");
+    }
+    let begin = disk.steps().len();
+    // The first one writes a checkpoint, the second one finds it old enough.
+    for _ in 0..2 {
+        table.vacuum().await.expect("vacuumed");
+    }
+    append_one(&table, &disk, 0, 52, 53).await.expect("appended");
+    let steps = disk.steps();
+    let removed = steps[begin..]
+        .iter()
+        .filter(|step| matches!(step, Step::Remove { .. }))
+        .count();
+    assert!(removed > 40, "only {removed} entries expired");
+    for end in begin..=steps.len() {
+        let steps = &steps[..end];
+        let model = Model::after(steps);
+        for loss in [Loss::All, Loss::Some, Loss::None] {
+            let found = look_after_power_cut(&model, loss, SEED + end as u64, steps).await;
+            assert_eq!(
+                found,
+                Ok(()),
+                "after step {end}, {:?}, loss {loss:?}",
+                steps.last()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leaving_out_any_fsync_loses_something() {
     for point in SyncPoint::ALL {
         let steps = run(Trouble {

@@ -5,13 +5,83 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::{Offset, Partition};
-use lake::{Advance, Disk, Lake, LakeOptions, LocalDisk};
+use lake::{Advance, Disk, Lake, LakeOptions, LocalDisk, WriterOptions};
 
 use crate::fixture::{append, declaration, lake, write};
 use crate::simulated::UnsyncedDisk;
 
 const FILES: u64 = 2_000;
 const ROUNDS: u64 = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures"]
+async fn encoding_and_merging_a_million_events() {
+    let stream = event::StreamDeclaration::starters()
+        .into_iter()
+        .find(|stream| stream.name.as_str() == "running")
+        .expect("a starter stream");
+    let directory = tempfile::tempdir().expect("a directory");
+    let lake = lake(directory.path(), Arc::new(UnsyncedDisk))
+        .await
+        .expect("opens");
+    let table = lake.table(Arc::new(stream.clone())).await.expect("opens");
+    let records: Vec<_> = (0..128).map(|offset| running(&stream, offset)).collect();
+    let begun = Instant::now();
+    for (file, records) in records.chunks(16).enumerate() {
+        let mut writer = table.writer(&WriterOptions::default()).expect("a writer");
+        records
+            .iter()
+            .for_each(|rows| writer.write(rows).expect("written"));
+        let advance = Advance {
+            partition: Partition(0),
+            from: Offset(file as u64 * 16),
+            to: Offset(file as u64 * 16 + 16),
+        };
+        let written = writer.finish().expect("finished");
+        table.commit(vec![written], &[advance]).await.expect("committed");
+    }
+    let rows = 128 * 8_192;
+    println!("encoded: {} ns an event", begun.elapsed().as_nanos() / rows);
+    let begun = Instant::now();
+    let merged = crate::fixture::compact(&table).await.expect("compacted");
+    println!(
+        "merged {merged} files: {} ns an event",
+        begun.elapsed().as_nanos() / rows
+    );
+}
+
+/// A record of 8,192 events of 100,000 users.
+fn running(stream: &event::StreamDeclaration, offset: i64) -> arrow_array::RecordBatch {
+    use arrow_array::{ArrayRef, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    let numbers = offset * 8_192..(offset + 1) * 8_192;
+    let mixed = |number: i64| (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    let schema = event::schema::lake(stream);
+    let columns = schema.fields().iter().map(|field| -> ArrayRef {
+        let numbers = numbers.clone();
+        match field.name().as_str() {
+            "user_id" => Arc::new(StringArray::from_iter_values(numbers.map(|number| {
+                let user = u128::from(mixed(number) % 100_000) * 0x1234_5678_9abc_def1_2345;
+                uuid::Uuid::from_u128(user).to_string()
+            }))),
+            "timestamp" | "_received_at" => {
+                let moments = TimestampMicrosecondArray::from_iter_values(
+                    numbers.map(|number| crate::fixture::FIRST_TIME + number * 1_000),
+                );
+                Arc::new(moments.with_timezone("UTC"))
+            }
+            "_trace_id" => Arc::new(StringArray::from_iter_values(
+                numbers.map(|_| format!("{offset:032x}")),
+            )),
+            "_partition" => Arc::new(Int32Array::from_value(0, 8_192)),
+            "_offset" => Arc::new(Int64Array::from_value(offset, 8_192)),
+            "_row" => Arc::new(Int32Array::from_iter_values(0..8_192)),
+            _ => Arc::new(Int64Array::from_iter_values(
+                numbers.map(|number| (mixed(number) % 10_000) as i64),
+            )),
+        }
+    });
+    arrow_array::RecordBatch::try_new(Arc::clone(&schema), columns.collect()).expect("columns")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it measures"]
