@@ -384,7 +384,8 @@ fn text(
     let table = table.map_err(|error| unwritable(Format::Text, &error))?;
     let mut out = table.to_string().into_bytes();
     let more = if truncated { ", truncated" } else { "" };
-    out.extend_from_slice(format!("\n{total} rows{more}\n").as_bytes());
+    let rows = if total == 1 { "row" } else { "rows" };
+    out.extend_from_slice(format!("\n{total} {rows}{more}\n").as_bytes());
     within(out.len())?;
     Ok(out)
 }
