@@ -67,8 +67,10 @@ impl Outcome<'_> {
 
     /// The HTTP answer.
     pub(crate) fn into_response(self, trace: &TraceContext) -> Response<Full<Bytes>> {
-        let body =
+        let mut body =
             serde_json::to_vec(&self.document(trace.trace_id)).expect("texts and numbers are always JSON");
+        // For the prompt of whoever asked with curl.
+        body.push(b'\n');
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

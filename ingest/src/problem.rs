@@ -84,7 +84,8 @@ impl Problem {
             trace_id: trace.trace_id.to_string(),
             retry_after: self.retry_after,
         };
-        let body = serde_json::to_vec(&document).expect("texts and numbers are always JSON");
+        let mut body = serde_json::to_vec(&document).expect("texts and numbers are always JSON");
+        body.push(b'\n');
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -50,7 +50,11 @@ fn steps(page: &str) -> Vec<Step> {
                         shown: Vec::new(),
                     });
                 }
-                None => steps.last_mut().expect("a command comes first").shown.push(line.to_owned()),
+                None => steps
+                    .last_mut()
+                    .expect("a command comes first")
+                    .shown
+                    .push(line.to_owned()),
             },
             _ => {}
         }
@@ -104,7 +108,10 @@ fn shell(command: &str, directory: &Path, listen: SocketAddr) -> Command {
     shell
         .args(["-c", &command.replace("127.0.0.1:8080", &listen.to_string())])
         .current_dir(directory)
-        .env("PATH", std::env::join_paths(folders).expect("no colon in a folder's name"))
+        .env(
+            "PATH",
+            std::env::join_paths(folders).expect("no colon in a folder's name"),
+        )
         .env("TIDEMILL_LISTEN", listen.to_string())
         .env("TIDEMILL_URL", format!("http://{listen}"));
     shell
@@ -112,7 +119,11 @@ fn shell(command: &str, directory: &Path, listen: SocketAddr) -> Command {
 
 fn serve(command: &str, directory: &Path, listen: SocketAddr) -> Background {
     let mut shell = shell(&format!("exec {command}"), directory, listen);
-    let child = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell");
+    let child = shell
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell");
     let server = Background(child);
     until(
         "the server is ready",
@@ -135,7 +146,9 @@ fn every_command_of_the_tour_prints_what_the_page_shows() {
             servers.push(serve(command, directory.path(), listen));
             continue;
         }
-        let output = shell(&step.command, directory.path(), listen).output().expect("a shell");
+        let output = shell(&step.command, directory.path(), listen)
+            .output()
+            .expect("a shell");
         let printed = String::from_utf8_lossy(&output.stdout).replace(&listen.to_string(), "127.0.0.1:8080");
         let lines: Vec<_> = printed.lines().map(str::trim_end).collect();
         assert!(

@@ -49,7 +49,7 @@ impl Admin {
             return response;
         }
         match path {
-            "/livez" => answer(StatusCode::OK, JSON, json!({ "live": true }).to_string()),
+            "/livez" => answer(StatusCode::OK, JSON, format!("{}\n", json!({ "live": true }))),
             "/readyz" => {
                 let (ready, body) = self.readiness.look().await;
                 let status = if ready {
@@ -57,7 +57,7 @@ impl Admin {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                answer(status, JSON, body.to_string())
+                answer(status, JSON, format!("{body}\n"))
             }
             "/metrics" => answer(
                 StatusCode::OK,
@@ -66,7 +66,7 @@ impl Admin {
             ),
             "/version" => {
                 let body = json!({ "name": "tidemill", "version": crate::version::TEXT });
-                answer(StatusCode::OK, JSON, body.to_string())
+                answer(StatusCode::OK, JSON, format!("{body}\n"))
             }
             "/openapi.json" => kept(JSON, &self.openapi),
             "/docs" => kept("text/html; charset=utf-8", &self.docs),

@@ -74,7 +74,10 @@ impl Maintenance {
         let stream = self.table.declaration().name.as_str();
         match chore {
             Chore::Compact => {
-                let report = self.table.compact(&self.options.compact, &self.options.writer).await?;
+                let report = self
+                    .table
+                    .compact(&self.options.compact, &self.options.writer)
+                    .await?;
                 if report.files_removed > 0 {
                     tracing::info!(
                         stream,
