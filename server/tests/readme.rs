@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use harness::{request, until};
 
-const README: &str = include_str!("../../README.md");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 
 /// One command of the page.
 struct Step {
@@ -134,7 +134,7 @@ fn serve(command: &str, directory: &Path, listen: SocketAddr) -> Background {
 
 #[test]
 fn every_command_of_the_tour_prints_what_the_page_shows() {
-    let steps = steps(README);
+    let steps = steps(&std::fs::read_to_string(README).expect("the page is there"));
     assert!(steps.len() > 5, "the page has only {} commands", steps.len());
     let directory = tempfile::tempdir().expect("a directory");
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
