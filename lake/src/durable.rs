@@ -6,7 +6,9 @@
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::disk::{Disk, DiskFile, SyncPoint};
 use crate::error::LakeError;
@@ -15,24 +17,35 @@ use crate::error::LakeError;
 #[derive(Debug)]
 pub(crate) struct Durable {
     disk: Arc<dyn Disk>,
-    /// What the failed fsync said.
-    failed: OnceLock<String>,
+    /// What the first failed fsync said.
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Durable {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        let failed = OnceLock::new();
+        let failed = watch::Sender::new(None);
         Self { disk, failed }
     }
 
     /// Refuses after a failed fsync.
     pub(crate) fn check(&self) -> Result<(), LakeError> {
-        match self.failed.get() {
+        match &*self.failed.borrow() {
             None => Ok(()),
             Some(message) => Err(LakeError::SyncFailed {
                 message: message.clone(),
             }),
         }
+    }
+
+    /// Waits until an fsync fails.
+    pub(crate) async fn sync_failed(&self) -> LakeError {
+        let mut failed = self.failed.subscribe();
+        let message = match failed.wait_for(Option::is_some).await {
+            Ok(message) => message.clone().unwrap_or_default(),
+            // The sender is ours: it is not dropped before.
+            Err(_) => std::future::pending().await,
+        };
+        LakeError::SyncFailed { message }
     }
 
     /// Begins a file.
@@ -118,8 +131,11 @@ impl Durable {
             message,
             "an fsync failed, the lake takes no more writes until a restart"
         );
-        // The first one is what matters.
-        self.failed.set(message).ok();
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert(message);
+            first
+        });
     }
 }
 

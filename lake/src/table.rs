@@ -360,6 +360,12 @@ impl Table {
         .await
     }
 
+    /// Waits until an fsync of the lake fails: from then on it takes no writes, and the process shall end so that
+    /// the next one starts from what is on disk (I-8). For ever when all is well.
+    pub async fn sync_failed(&self) -> LakeError {
+        self.inner.durable.sync_failed().await
+    }
+
     /// Whether this table may be written.
     fn writable(&self) -> Result<(), LakeError> {
         if self.inner.read_only {

@@ -323,5 +323,6 @@ async fn after_a_failed_fsync_nothing_more_is_acknowledged() {
         }
         assert!(compact(&table).await.is_err());
         assert!(table.vacuum().await.is_err());
+        assert!(matches!(table.sync_failed().await, LakeError::SyncFailed { .. }));
     }
 }

@@ -131,8 +131,16 @@ impl Server {
         &self.addresses
     }
 
-    /// Waits until the journal takes nothing any more, and gives the reason (I-8). For ever when all is well.
+    /// Waits until the journal or the lake takes nothing any more, and gives the reason (I-8). For ever when all is
+    /// well.
     pub async fn journal_stopped(&self) -> String {
+        tokio::select! {
+            reason = self.journal_poisoned() => reason,
+            reason = self.stages.lake_stopped() => reason,
+        }
+    }
+
+    async fn journal_poisoned(&self) -> String {
         let mut health = self.stages.journal_health();
         let poisoned = health
             .wait_for(|health| matches!(health, Health::Poisoned(_)))

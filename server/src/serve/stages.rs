@@ -145,6 +145,15 @@ impl Stages {
         self.embedded.health()
     }
 
+    /// Waits until an fsync of the lake fails, and gives the reason (I-8). For ever when all is well.
+    pub(super) async fn lake_stopped(&self) -> String {
+        // They lie in one store, which stops as a whole.
+        match self.tables.first() {
+            Some(table) => table.sync_failed().await.to_string(),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Ends the stages behind the sockets: sink, then journal.
     pub(super) async fn shutdown(self) {
         drop(self.questions);
