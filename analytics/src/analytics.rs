@@ -131,6 +131,22 @@ impl Shared {
     }
 }
 
+/// Where this process spills. What processes that ended without cleaning up have left there goes.
+fn own_spill(root: &std::path::Path) -> PathBuf {
+    let alive = |process: &str| std::path::Path::new("/proc").join(process).exists();
+    // Without /proc nobody can tell, and nothing goes.
+    if alive("self") {
+        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            if !alive(&entry.file_name().to_string_lossy())
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(%error, path = %entry.path().display(), "old spill files not removed");
+            }
+        }
+    }
+    root.join(std::process::id().to_string())
+}
+
 /// Answers questions. Cheap to clone.
 #[derive(Clone)]
 pub struct Analytics {
@@ -165,7 +181,7 @@ impl Analytics {
         journal: Arc<dyn Journal>,
         options: AnalyticsOptions,
     ) -> Result<Self, QueryError> {
-        let spill = options.cache_directory.join("spill");
+        let spill = own_spill(&options.cache_directory.join("spill"));
         let partials = options.cache_directory.join("partials");
         std::fs::create_dir_all(&spill)?;
         std::fs::create_dir_all(&partials)?;

@@ -1,10 +1,12 @@
 //! Partial aggregates of files, in memory and on disk.
 //!
 //! A file never changes and its name is never used again, so what was computed once holds. What cannot be read
-//! back is computed again; losing all of it costs time only, so nothing here is fsynced.
+//! back is computed again; losing all of it costs time only, so nothing here is fsynced. What belongs to files that
+//! compaction or retention removed goes at every so many additions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event::StreamDeclaration;
@@ -15,6 +17,8 @@ use crate::sketch::{Sketch, StableHasher};
 
 /// Partials in memory: some 4 KiB each with their sketch.
 const KEPT_MAX: usize = 16_384;
+/// Additions of a process after which those of files that are gone are looked for.
+const SWEEP_EVERY: usize = 256;
 /// Rises when the content's meaning changes.
 const FORMAT: u64 = 1;
 
@@ -28,6 +32,7 @@ struct Kept {
 pub(crate) struct PartialStore {
     directory: PathBuf,
     kept: Mutex<Kept>,
+    added: AtomicUsize,
 }
 
 impl PartialStore {
@@ -35,6 +40,7 @@ impl PartialStore {
         Self {
             directory,
             kept: Mutex::default(),
+            added: AtomicUsize::new(0),
         }
     }
 
@@ -61,7 +67,28 @@ impl PartialStore {
             tracing::warn!(%error, file = name, "partial aggregate not kept");
         }
         self.keep(name, &partial);
+        self.added.fetch_add(1, Ordering::Relaxed);
         partial
+    }
+
+    /// Removes the partials of a stream's files that are not among `files`, now and then.
+    pub(crate) fn sweep<'a>(&self, stream: &StreamDeclaration, files: impl Iterator<Item = &'a str>) {
+        if self.added.load(Ordering::Relaxed) < SWEEP_EVERY {
+            return;
+        }
+        self.added.store(0, Ordering::Relaxed);
+        let wanted: HashSet<String> = files.map(|file| name(stream, file)).collect();
+        let own = format!("{}.", stream.name.as_str());
+        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let found = entry.file_name().to_string_lossy().into_owned();
+            if found.starts_with(&own) && !wanted.contains(&found) {
+                // Another process may have removed it.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn keep(&self, name: String, partial: &Arc<Partial>) {

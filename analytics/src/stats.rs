@@ -91,6 +91,10 @@ pub(crate) async fn stats(
         tail_rows += rows.num_rows();
         gathering.add(&rows)?;
     }
+    let files = pin.snapshot.files.iter();
+    shared
+        .partials
+        .sweep(&pin.declaration, files.map(|file| file.path.as_str()));
     metrics::gauge!("tidemill_tail_rows", "stream" => stream.to_owned()).set(tail_rows as f64);
     gathering.answer(grouped)
 }

@@ -189,3 +189,34 @@ async fn streams_are_described_with_their_state() {
     assert_eq!(status, StatusCode::OK, "{stats}");
     assert_eq!(stats["streams"][1]["count"], 540);
 }
+
+#[tokio::test]
+async fn partials_of_files_that_are_gone_go_as_well() {
+    let mut world = World::new(26);
+    let partials = world.directory.path().join("cache/partials");
+    let kept = || std::fs::read_dir(&partials).expect("there").count();
+    let mut most = 0;
+    for _ in 0..280 {
+        world.append(1).await;
+        world.roll(1).await;
+        assert_eq!(world.get("/v1/streams/run/stats").await.0, StatusCode::OK);
+        most = most.max(kept());
+        world.compact(0);
+    }
+    let files = world.tables.0.lock().expect("whole").files.len();
+    assert_eq!(files, 1);
+    assert!(most >= 200 && kept() < 100, "{} of at most {most}", kept());
+}
+
+#[tokio::test]
+async fn spill_files_of_processes_that_ended_go_at_the_start() {
+    let world = World::new(27);
+    let spill = world.directory.path().join("cache/spill");
+    let own = spill.join(std::process::id().to_string());
+    // No process has this number: it is beyond the largest one of Linux.
+    let dead = spill.join("4294967295");
+    std::fs::create_dir_all(dead.join("datafusion-x")).expect("made");
+    assert!(own.exists());
+    drop(world.reopened());
+    assert!(own.exists() && !dead.exists());
+}
