@@ -127,7 +127,8 @@ impl Encoder {
             }
             Format::Arrow => Self::Arrow(StreamWriter::try_new(Vec::new(), schema)?),
             Format::Parquet => {
-                let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), None)?;
+                let empty = RecordBatch::new_empty(Arc::clone(schema));
+                let writer = ArrowWriter::try_new(Vec::new(), flat(&empty, union)?.schema(), None)?;
                 Self::Parquet(Box::new(writer))
             }
             Format::Ndjson | Format::Json | Format::Text => Self::Ndjson(Vec::new()),
@@ -168,7 +169,7 @@ impl Encoder {
                 Ok(std::mem::take(writer.get_mut()))
             }
             Self::Parquet(writer) => {
-                writer.write(rows)?;
+                writer.write(&flat(rows, union)?)?;
                 // A row group is held until it is full; 64 MiB bound it.
                 if writer.in_progress_size() > 64 << 20 {
                     writer.flush()?;
@@ -199,7 +200,7 @@ pub(crate) fn unwritable(format: Format, error: &dyn std::error::Error) -> Query
 }
 
 fn csv(rows: &RecordBatch, header: bool) -> Result<Vec<u8>, ArrowError> {
-    let rows = &flat(rows)?;
+    let rows = &flat(rows, |kind| kind.is_nested() || union(kind))?;
     let mut writer = WriterBuilder::new()
         .with_header(header)
         .with_timestamp_tz_format("%Y-%m-%dT%H:%M:%S%.fZ".to_owned())
@@ -208,12 +209,16 @@ fn csv(rows: &RecordBatch, header: bool) -> Result<Vec<u8>, ArrowError> {
     Ok(writer.into_inner())
 }
 
-/// The rows with JSON text in place of lists, structures and other values that CSV has no form for.
-fn flat(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let nested = |kind: &DataType| kind.is_nested() || matches!(kind, DataType::Union(..));
+/// What JSON functions give: a value of any type. Parquet has no form for it.
+fn union(kind: &DataType) -> bool {
+    matches!(kind, DataType::Union(..))
+}
+
+/// The rows with JSON text in place of values that a format has no form for.
+fn flat(rows: &RecordBatch, formless: impl Fn(&DataType) -> bool) -> Result<RecordBatch, ArrowError> {
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        if !nested(column.data_type()) {
+        if !formless(column.data_type()) {
             fields.push(Arc::clone(field));
             columns.push(Arc::clone(column));
             continue;

@@ -90,7 +90,7 @@ pub(crate) async fn answer(
         let _permit = permit;
         run(&shared, request, format, &wanted, begin, &sender).await;
     });
-    let task = Task {
+    let mut task = Task {
         work,
         deadline: Arc::clone(&deadline),
     };
@@ -106,6 +106,13 @@ pub(crate) async fn answer(
                 .await
                 .map_err(|_| deadline.error())?;
             let first = first.transpose()?;
+            if first.is_none() {
+                // Nothing at all came, not even what ends an answer: the engine panicked.
+                return Err(match (&mut task.work).await {
+                    Ok(()) => QueryError::Storage("the query gave no answer".to_owned()),
+                    Err(_) => QueryError::Engine,
+                });
+            }
             let rest = until(task, move |context| receiver.poll_recv(context));
             SqlBody::Stream(futures::stream::iter(first.map(Ok)).chain(rest).boxed())
         }
