@@ -71,7 +71,7 @@ fn heavy() -> Vec<String> {
         format!("VALUES {}", vec!["(1)"; 10_000].join(", ")),
         vec!["SELECT 1"; 5_000].join(" UNION ALL "),
         format!("SELECT * FROM {}", vec!["running"; 90].join(", ")),
-        format!("SELECT * FROM {}", vec!["running"; 9].join(" NATURAL JOIN ")),
+        format!("SELECT * FROM {}", ["running"; 9].join(" NATURAL JOIN ")),
         "SELECT repeat('a', 2000000000)".to_owned(),
         "SELECT lpad('a', 2147483647, 'b'), rpad('a', 2147483647)".to_owned(),
         "SELECT array_repeat(1, 2000000000)".to_owned(),
