@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use event::{FieldType, Position, StreamDeclaration, schema};
+use serde_json::Value;
 
 use crate::analytics::Shared;
 use crate::json::{write_text, write_value};
@@ -25,13 +26,13 @@ pub(crate) const PAGE_EVENTS_MAX: usize = 10_000;
 /// Bytes at which a page ends early, with a cursor.
 const PAGE_BYTES: usize = 16 << 20;
 
-/// The event of that index as JSON.
+/// The event of that index as JSON, and the positions that the answer reflects.
 pub(crate) async fn nth(
     shared: &Shared,
     stream: &str,
     index: u64,
     min_position: &[Position],
-) -> Result<Vec<u8>, QueryError> {
+) -> Result<(Vec<u8>, Value), QueryError> {
     let pin = shared.pin(stream, min_position).await?;
     let oldest = pin.snapshot.removed;
     if index < oldest {
@@ -57,7 +58,7 @@ pub(crate) async fn nth(
         )));
     }
     out.push(b'\n');
-    Ok(out)
+    Ok((out, as_of(&[&pin])))
 }
 
 /// A page of events that pass, from the cursor on.

@@ -100,6 +100,13 @@ fn document(bytes: Vec<u8>) -> Response {
     response
 }
 
+/// Names the positions that an answer reflects in its head, where its body has no place for them.
+pub(crate) fn put_as_of(response: &mut Response, as_of: &Value) {
+    if let Ok(as_of) = HeaderValue::from_str(&as_of.to_string()) {
+        response.headers_mut().insert("as-of", as_of);
+    }
+}
+
 fn value(value: &Value) -> Response {
     document(format!("{value}\n").into_bytes())
 }
@@ -161,7 +168,10 @@ async fn event(
         let (name, min_position) = (name.clone(), min_position.clone());
         async move { nth(&shared, &name, index, &min_position).await }
     };
-    Ok(document(compute(&analytics, "event", work).await?))
+    let (event, as_of) = compute(&analytics, "event", work).await?;
+    let mut response = document(event);
+    put_as_of(&mut response, &as_of);
+    Ok(response)
 }
 
 async fn events(

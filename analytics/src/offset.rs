@@ -1,8 +1,9 @@
-//! OFFSET as a range of `_index`, where a query allows it: then skipped rows are not read.
+//! OFFSET and LIMIT as a range of `_index`, where a query allows it: then what is outside is not read.
 //!
 //! It does when nothing between the stream and the OFFSET drops, adds or orders rows otherwise: only projections
 //! and aliases, and either `ORDER BY _index` or, with a LIMIT, no order at all, where SQL leaves open which rows
-//! are skipped. Then also what is left open has one answer: the events in index order.
+//! are skipped. Then also what is left open has one answer: the events in index order. `ORDER BY _index DESC` with a
+//! LIMIT, the newest events, only says where reading begins: how many rows the tail has is not known yet.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use event::schema;
 
 use crate::provider::StreamTable;
 
-/// Rewrites every OFFSET of the plan that allows it.
+/// Rewrites every OFFSET and LIMIT of the plan that allows it.
 pub(crate) fn by_index(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_down_with_subqueries(|node| match &node {
         LogicalPlan::Limit(limit) => match rewrite(limit)? {
@@ -32,64 +33,77 @@ fn rewrite(limit: &Limit) -> Result<Option<LogicalPlan>> {
     else {
         return Ok(None);
     };
-    if skip == 0 {
+    if skip == 0 && fetch.is_none() {
         return Ok(None);
     }
-    let range = Skipped {
+    let range = Wanted {
         skip: skip as u64,
         take: fetch.map(|fetch| fetch as u64),
     };
-    let Some(input) = range.below(&limit.input, false)? else {
-        return Ok(None);
-    };
-    Ok(Some(LogicalPlan::Limit(Limit {
-        skip: None,
-        fetch: limit.fetch.clone(),
-        input: Arc::new(input),
-    })))
+    Ok(match range.below(&limit.input, Order::Open)? {
+        None => None,
+        // The end is not known, so the newest rows are still counted off.
+        Some((input, Order::Falling)) => Some(LogicalPlan::Limit(Limit {
+            input: Arc::new(input),
+            ..limit.clone()
+        })),
+        Some((input, _)) => Some(LogicalPlan::Limit(Limit {
+            skip: None,
+            fetch: limit.fetch.clone(),
+            input: Arc::new(input),
+        })),
+    })
 }
 
-struct Skipped {
+/// In which order of the index the rows are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Open,
+    Rising,
+    Falling,
+}
+
+/// A plan over a part of its stream.
+type Narrowed = Option<(LogicalPlan, Order)>;
+
+struct Wanted {
     skip: u64,
     take: Option<u64>,
 }
 
-impl Skipped {
-    /// The same plan over the rest of the stream; `None` when the query does not allow it.
-    fn below(&self, plan: &LogicalPlan, ordered: bool) -> Result<Option<LogicalPlan>> {
-        match plan {
-            LogicalPlan::Projection(projection) => {
-                let input = self.below(&projection.input, ordered)?;
-                input
-                    .map(|input| Projection::try_new(projection.expr.clone(), Arc::new(input)))
-                    .transpose()
-                    .map(|projection| projection.map(LogicalPlan::Projection))
-            }
-            LogicalPlan::SubqueryAlias(alias) => {
-                let input = self.below(&alias.input, ordered)?;
-                input
-                    .map(|input| plan.with_new_exprs(Vec::new(), vec![input]))
-                    .transpose()
-            }
-            LogicalPlan::Sort(sort) if !ordered && sort.fetch.is_none() => {
-                let by_index = sort
-                    .expr
-                    .first()
-                    .is_some_and(|by| by.asc && is_index(&by.expr, &sort.input));
-                if !by_index {
+impl Wanted {
+    /// The same plan over the part that is wanted; `None` when the query does not allow it.
+    fn below(&self, plan: &LogicalPlan, order: Order) -> Result<Narrowed> {
+        let (input, order) = match plan {
+            LogicalPlan::Projection(projection) => (&projection.input, order),
+            LogicalPlan::SubqueryAlias(alias) => (&alias.input, order),
+            LogicalPlan::Sort(sort) if order == Order::Open && sort.fetch.is_none() => {
+                let Some(by) = sort.expr.first().filter(|by| is_index(&by.expr, &sort.input)) else {
                     return Ok(None);
-                }
-                let input = self.below(&sort.input, true)?;
-                input
-                    .map(|input| plan.with_new_exprs(plan.expressions(), vec![input]))
-                    .transpose()
+                };
+                let order = if by.asc { Order::Rising } else { Order::Falling };
+                (&sort.input, order)
             }
-            LogicalPlan::TableScan(scan) if ordered || self.take.is_some() => self.sliced(scan),
-            _ => Ok(None),
-        }
+            LogicalPlan::TableScan(scan) => {
+                let sliced = self.sliced(scan, order)?;
+                return Ok(sliced.map(|scan| (scan, order)));
+            }
+            _ => return Ok(None),
+        };
+        let Some((input, order)) = self.below(input, order)? else {
+            return Ok(None);
+        };
+        let narrowed = match plan {
+            LogicalPlan::Projection(projection) => {
+                let expressions = projection.expr.clone();
+                LogicalPlan::Projection(Projection::try_new(expressions, Arc::new(input))?)
+            }
+            _ => plan.with_new_exprs(plan.expressions(), vec![input])?,
+        };
+        Ok(Some((narrowed, order)))
     }
 
-    fn sliced(&self, scan: &TableScan) -> Result<Option<LogicalPlan>> {
+    fn sliced(&self, scan: &TableScan, order: Order) -> Result<Option<LogicalPlan>> {
         if !scan.filters.is_empty() || scan.fetch.is_some() {
             return Ok(None);
         }
@@ -99,7 +113,13 @@ impl Skipped {
         let Some(table) = provider.downcast_ref::<StreamTable>() else {
             return Ok(None);
         };
-        let Some(sliced) = table.after(self.skip, self.take) else {
+        let sliced = match (order, self.take) {
+            (Order::Falling, Some(take)) => table.newest(self.skip.saturating_add(take)),
+            (Order::Open, Some(_)) if self.skip == 0 => None,
+            (Order::Open, None) | (Order::Falling, None) => None,
+            (Order::Open | Order::Rising, take) => table.after(self.skip, take),
+        };
+        let Some(sliced) = sliced else {
             return Ok(None);
         };
         let mut scan = scan.clone();

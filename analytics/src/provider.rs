@@ -13,6 +13,7 @@ use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, Result, ScalarValue, Statistics, ToDFSchema};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -62,16 +63,23 @@ impl StreamTable {
     /// This table without its first `skip` rows, and only `take` of the rest. `None` while the index of a row is
     /// not final.
     pub(crate) fn after(&self, skip: u64, take: Option<u64>) -> Option<Self> {
-        let numbered = self.pin.tail.is_empty() || self.pin.tail_index().is_some();
-        if !numbered || self.part != IndexRange::ALL {
-            return None;
-        }
         let from = self.pin.snapshot.removed.saturating_add(skip);
         let to = take.map_or(u64::MAX, |take| from.saturating_add(take));
-        Some(Self {
+        self.part_of(IndexRange { from, to })
+    }
+
+    /// This table with at least its newest `count` rows.
+    pub(crate) fn newest(&self, count: u64) -> Option<Self> {
+        let from = self.pin.lake_end().saturating_sub(count);
+        self.part_of(IndexRange { from, to: u64::MAX })
+    }
+
+    fn part_of(&self, part: IndexRange) -> Option<Self> {
+        let numbered = self.pin.tail.is_empty() || self.pin.tail_index().is_some();
+        (numbered && self.part == IndexRange::ALL).then(|| Self {
             pin: Arc::clone(&self.pin),
             schema: Arc::clone(&self.schema),
-            part: IndexRange { from, to },
+            part,
         })
     }
 
@@ -93,7 +101,15 @@ impl StreamTable {
                 .with_virtual_columns(vec![Arc::new(row_number)]);
         }
         let table = table.build();
-        let mut source = ParquetSource::new(table.clone()).with_bloom_filter_on_read(true);
+        // Footers are kept over queries. Files never change, so what is kept holds.
+        let environment = state.runtime_env();
+        let footers = CachedParquetFileReaderFactory::new(
+            environment.object_store(ObjectStoreUrl::local_filesystem())?,
+            environment.cache_manager.get_file_metadata_cache(),
+        );
+        let mut source = ParquetSource::new(table.clone())
+            .with_bloom_filter_on_read(true)
+            .with_parquet_file_reader_factory(Arc::new(footers));
         let on_columns: Vec<_> = filters
             .iter()
             .filter(|filter| !names(filter, schema::INDEX))

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
-use crate::http::pairs;
+use crate::http::{pairs, put_as_of};
 use crate::parameters::positions;
 use crate::problem;
 use crate::{Analytics, Format, QueryError, SqlBody, SqlRequest};
@@ -149,8 +149,6 @@ async fn respond(
         header::CONTENT_TYPE,
         HeaderValue::from_static(format.media_type()),
     );
-    if let Ok(as_of) = HeaderValue::from_str(&answer.as_of.to_string()) {
-        headers.insert("as-of", as_of);
-    }
+    put_as_of(&mut response, &answer.as_of);
     Ok(response)
 }

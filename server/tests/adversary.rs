@@ -148,7 +148,7 @@ const FORMATS: [&str; 6] = [
 
 fn sql(program: &Program, accept: &str, statement: &str) -> std::io::Result<Answer> {
     let headers = [("accept", accept), ("content-type", "text/plain")];
-    let path = "/v1/sql?timeout=2s";
+    let path = "/v1/sql?timeout=300ms";
     request(program.address, "POST", path, &headers, statement.as_bytes())
 }
 
@@ -225,6 +225,10 @@ fn heavy_statements_end_in_an_answer_and_leave_the_server_alive() {
             }
             if answer.status != 200 {
                 is_problem(&answer, &statement);
+            }
+            // What takes too long as a document does as a stream, of which one is enough.
+            if answer.status == 408 && accept != FORMATS[0] {
+                break;
             }
         }
     }

@@ -93,6 +93,13 @@ async fn check_offsets(world: &mut World) {
     ] {
         assert_eq!(world.sql(&sql).await, page, "{sql}");
     }
+    let mut newest = durations(count.saturating_sub(skip + take)..count.saturating_sub(skip));
+    newest.reverse();
+    let sql = format!("SELECT duration FROM run ORDER BY _index DESC LIMIT {take} OFFSET {skip}");
+    assert_eq!(world.sql(&sql).await, Value::Array(newest), "{sql}");
+    let oldest = durations(0..take);
+    let sql = format!("SELECT duration FROM run ORDER BY _index LIMIT {take}");
+    assert_eq!(world.sql(&sql).await, Value::Array(oldest), "{sql}");
     let rest = durations(skip..count);
     let sql = format!("SELECT duration FROM run ORDER BY _index OFFSET {skip}");
     let found = world.sql(&sql).await;
