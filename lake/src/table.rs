@@ -16,11 +16,11 @@ mod compaction;
 mod definition;
 mod follow;
 mod retention;
+mod unlisted;
 mod vacuum;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
@@ -38,6 +38,8 @@ use crate::tables::{Engine, run};
 use crate::verify::{VerifyReport, verify};
 use crate::writer::{FileWriter, NewFile, WrittenFile};
 use compaction::Cancel;
+use unlisted::Unlisted;
+pub(crate) use unlisted::UnlistedName;
 
 /// Who wrote a commit.
 const ENGINE_INFO: &str = concat!("tidemill/", env!("CARGO_PKG_VERSION"));
@@ -130,41 +132,6 @@ struct TableMetadata {
     /// The indexes of the first events that another journal brought.
     #[serde(default)]
     adopted: Vec<u64>,
-}
-
-/// Names of files that are being written or wait for their commit: vacuum leaves them alone, whatever their age.
-#[derive(Debug, Default)]
-pub(crate) struct Unlisted(Mutex<HashSet<String>>);
-
-/// A name in [`Unlisted`] until it is dropped.
-#[derive(Debug)]
-pub(crate) struct UnlistedName {
-    names: Arc<Unlisted>,
-    name: String,
-}
-
-impl Unlisted {
-    pub(crate) fn keep(self: &Arc<Self>, name: &str) -> UnlistedName {
-        self.names().insert(name.to_owned());
-        UnlistedName {
-            names: Arc::clone(self),
-            name: name.to_owned(),
-        }
-    }
-
-    fn all(&self) -> HashSet<String> {
-        self.names().clone()
-    }
-
-    fn names(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for UnlistedName {
-    fn drop(&mut self) {
-        self.names.names().remove(&self.name);
-    }
 }
 
 impl Table {

@@ -2,7 +2,7 @@
 //!
 //! It has files of two partitions, a merged file, a column that came later, and events that retention removed. When
 //! the format gains something, another golden table is added beside it
-//! (`cargo test --release -p lake --test tables golden -- --ignored` writes one into `TIDEMILL_GOLDEN`).
+//! (`cargo test --release --workspace --test tables golden -- --ignored` writes one into `TIDEMILL_GOLDEN`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,11 +1,12 @@
 //! What a commit and following it cost in a table of 2,000 files. Ignored: it measures, and says so on the output.
-//! `cargo test --release -p lake --test tables speed -- --ignored --nocapture`
+//! `cargo test --release --workspace --test tables speed -- --ignored --nocapture`
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::{Offset, Partition};
-use lake::{Advance, Disk, Lake, LakeOptions, LocalDisk, WriterOptions};
+use lake::{Advance, Disk, Lake, LakeOptions, LocalDisk, Table, WriterOptions};
 
 use crate::fixture::{append, declaration, lake, write};
 use crate::simulated::UnsyncedDisk;
@@ -114,15 +115,8 @@ async fn commits_and_refreshes_with_2_000_files() {
             next += 1;
         }
         table.vacuum().await.expect("vacuumed");
-        let options = LakeOptions {
-            root: directory.path().to_owned(),
-            journal: String::new(),
-            read_only: true,
-            keep_removed: Duration::ZERO,
-        };
         let begun = Instant::now();
-        let follower = Lake::open(options).await.expect("opens");
-        let follower = follower.table(Arc::new(declaration())).await.expect("opens");
+        let follower = follower(directory.path()).await;
         let opened = begun.elapsed();
         let (mut commits, mut refreshes, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -145,20 +139,28 @@ async fn commits_and_refreshes_with_2_000_files() {
             unchanged.push(begun.elapsed());
         }
         println!("{name}, {} files: opened in {opened:?}", next);
-        for (what, mut times) in [
-            ("commit", commits),
-            ("refresh", refreshes),
-            ("unchanged", unchanged),
-        ] {
-            times.sort();
-            println!(
-                "  {what}: p50 {:?}, p99 {:?}, max {:?}",
-                times[times.len() / 2],
-                times[times.len() * 99 / 100],
-                times[times.len() - 1]
-            );
-        }
+        print("commit", commits);
+        print("refresh", refreshes);
+        print("unchanged", unchanged);
     }
     let table = crate::fixture::table(directory.path()).await;
     append(&table, 0, next, next + 1).await.expect("appended");
+}
+
+/// Somebody else who reads the table.
+async fn follower(root: &Path) -> Arc<Table> {
+    let options = LakeOptions {
+        root: root.to_owned(),
+        journal: String::new(),
+        read_only: true,
+        keep_removed: Duration::ZERO,
+    };
+    let lake = Lake::open(options).await.expect("opens");
+    lake.table(Arc::new(declaration())).await.expect("opens")
+}
+
+fn print(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    println!("  {what}: p50 {:?}, p99 {:?}, max {:?}", at(50), at(99), at(100));
 }
