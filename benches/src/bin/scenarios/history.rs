@@ -9,14 +9,22 @@ use std::process::Command;
 use benches::Anything;
 use serde_json::{Map, Value, json};
 
+/// How many programs wanted a core in the last minute, before anything was measured: figures beside others'
+/// work say little.
+pub(super) fn load_average() -> Result<f64, Anything> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').next().unwrap_or_default().parse()?)
+}
+
 /// Appends the line and gives the file.
-pub(super) fn append(seconds: u64, scenarios: Map<String, Value>) -> Result<PathBuf, Anything> {
+pub(super) fn append(seconds: u64, load: f64, scenarios: Map<String, Value>) -> Result<PathBuf, Anything> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let line = json!({
         "date": said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?,
         "commit": said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"])?,
         "changed": !said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "status", "--porcelain", "-uno"])?.is_empty(),
         "machine": machine()?,
+        "load_average_before": load,
         "seconds": seconds,
         "scenarios": scenarios,
         "criterion_median_ns": criterion()?,

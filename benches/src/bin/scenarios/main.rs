@@ -99,6 +99,8 @@ fn run() -> Result<(), Anything> {
     let arguments = arguments(std::env::args().skip(1))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let mut measured = serde_json::Map::new();
+    let load = history::load_average()?;
+    println!("load average before: {load}\n");
     println!(
         "{:<32} {:>10} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
         "scenario", "events/s", "MB/s", "p50 ms", "p90", "p99", "p99.9", "max", "RSS MiB", "lag s"
@@ -123,7 +125,7 @@ fn run() -> Result<(), Anything> {
         return Err("there is no such scenario".into());
     }
     if arguments.history {
-        let path = history::append(arguments.seconds, measured)?;
+        let path = history::append(arguments.seconds, load, measured)?;
         println!("\nappended a line to {}", path.display());
     }
     Ok(())
