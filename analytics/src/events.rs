@@ -41,7 +41,7 @@ pub(crate) async fn nth(
     let mut out = Vec::new();
     if let Some((file, row)) = pin.locate(index) {
         let path = pin.snapshot.directory.join(&file.path);
-        for rows in shared.files.read(&path, row, Some(1), None)? {
+        for rows in shared.files.read(&path, row, Some(1), &pin.columns())? {
             let rows = schema::conform(&rows?, &schema::lake(&pin.declaration))?;
             write_event(&mut out, &pin.declaration, &rows, 0, index)?;
         }

@@ -38,14 +38,13 @@ impl Files {
         }
     }
 
-    /// Reads rows [from, from + take) of a file; only `columns`, all when `None`. Columns that the file does not
-    /// have are left out.
+    /// Reads rows [from, from + take) of a file; only `columns`. Columns that the file does not have are left out.
     pub(crate) fn read(
         &self,
         path: &Path,
         from: u64,
         take: Option<usize>,
-        columns: Option<&[String]>,
+        columns: &[String],
     ) -> Result<ParquetRecordBatchReader, QueryError> {
         let file = open(path)?;
         let footer = self.footer(path, Some(&file))?;
@@ -61,12 +60,8 @@ impl Files {
         if groups.is_empty() {
             skip = 0;
         }
-        let mask = match columns {
-            Some(columns) => {
-                ProjectionMask::columns(footer.parquet_schema(), columns.iter().map(String::as_str))
-            }
-            None => ProjectionMask::all(),
-        };
+        let names = columns.iter().map(String::as_str);
+        let mask = ProjectionMask::columns(footer.parquet_schema(), names);
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
             .with_projection(mask)
             .with_row_groups(groups)

@@ -56,6 +56,12 @@ impl Pin {
         (self.partitions <= 1).then(|| self.lake_end())
     }
 
+    /// The columns of the stream's files. A compacted file has more: those in which Delta keeps row ids.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        let lake = schema::lake(&self.declaration);
+        lake.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
     /// The file of an event and its row there.
     pub(crate) fn locate(&self, index: u64) -> Option<(&DataFile, u64)> {
         let files = &self.snapshot.files;

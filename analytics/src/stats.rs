@@ -124,7 +124,7 @@ async fn partial(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Part
     let schema = projected(pin, &columns);
     for rows in shared
         .files
-        .read(&pin.snapshot.directory.join(&file.path), 0, None, Some(&columns))?
+        .read(&pin.snapshot.directory.join(&file.path), 0, None, &columns)?
     {
         let rows = schema::conform(&rows?, &schema)?;
         partial.add(&pin.declaration, &rows, 0..rows.num_rows())?;
@@ -159,7 +159,7 @@ impl<'a> Gathering<'a> {
         let path = self.pin.snapshot.directory.join(&file.path);
         for (first, rows) in stretches(shared, self.pin, file, 0, &self.question.filter)? {
             let take = usize::try_from(rows).ok();
-            for rows in shared.files.read(&path, first, take, Some(&columns))? {
+            for rows in shared.files.read(&path, first, take, &columns)? {
                 self.add(&schema::conform(&rows?, &schema)?)?;
                 tokio::task::yield_now().await;
             }

@@ -26,6 +26,7 @@ pub(crate) async fn in_order(
     mut see: impl FnMut(Stretch) -> Result<bool, QueryError>,
 ) -> Result<(), QueryError> {
     let lake = schema::lake(&pin.declaration);
+    let columns = pin.columns();
     for file in pin.snapshot.files.iter() {
         if file.first_index + file.rows <= from || !filter.overlaps(file.time_min, file.time_max) {
             continue;
@@ -35,7 +36,7 @@ pub(crate) async fn in_order(
         for (first_row, rows) in stretches(shared, pin, file, skip, filter)? {
             let mut first_index = file.first_index + first_row;
             let take = usize::try_from(rows).ok();
-            for rows in shared.files.read(&path, first_row, take, None)? {
+            for rows in shared.files.read(&path, first_row, take, &columns)? {
                 let rows = schema::conform(&rows?, &lake)?;
                 let count = rows.num_rows() as u64;
                 if !see(Stretch { first_index, rows })? {

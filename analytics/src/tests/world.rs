@@ -285,9 +285,34 @@ pub(super) fn compact(tables: &TestTables, at: usize, name: String) {
             parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(open).expect("Parquet");
         rows.extend(reader.build().expect("a reader").map(|rows| rows.expect("rows")));
     }
+    // As the lake does, with a column of Delta's own.
+    let with_ids = |rows: &RecordBatch| {
+        let mut fields: Vec<_> = rows.schema().fields().iter().map(Arc::clone).collect();
+        let ids = arrow_schema::Field::new("_row-id-col", arrow_schema::DataType::Int64, true);
+        fields.retain(|field| field.name() != ids.name());
+        let mut columns = rows.columns()[..fields.len()].to_vec();
+        fields.push(Arc::new(ids));
+        let values = 0..rows.num_rows() as i64;
+        columns.push(Arc::new(arrow_array::Int64Array::from_iter_values(values)));
+        RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(fields)), columns).expect("one more column")
+    };
+    let rows: Vec<RecordBatch> = rows
+        .iter()
+        .map(|rows| schema::conform(&known(rows), &schema::lake(&declaration())).expect("conforms"))
+        .map(|rows| with_ids(&rows))
+        .collect();
     let merged = write(&before.directory, name, &rows, files[at].first_index);
     files.splice(at..at + 2, [merged]);
     publish(tables, &before, files, before.positions[0].offset);
+}
+
+/// The rows without columns that are not the stream's.
+fn known(rows: &RecordBatch) -> RecordBatch {
+    let (lake, schema) = (schema::lake(&declaration()), rows.schema());
+    let columns = schema.fields().iter().enumerate();
+    let columns = columns.filter(|(_, field)| lake.column_with_name(field.name()).is_some());
+    let columns: Vec<usize> = columns.map(|(at, _)| at).collect();
+    rows.project(&columns).expect("there")
 }
 
 fn publish(tables: &TestTables, before: &Snapshot, files: Vec<DataFile>, to: Offset) {
@@ -309,8 +334,10 @@ fn write(directory: &std::path::Path, name: String, rows: &[RecordBatch], first_
         .set_write_batch_size(16)
         .build();
     let file = std::fs::File::create(&path).expect("a file");
-    let mut writer =
-        ArrowWriter::try_new(file, schema::lake(&declaration()), Some(properties)).expect("a writer");
+    let schema = rows
+        .first()
+        .map_or_else(|| schema::lake(&declaration()), RecordBatch::schema);
+    let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).expect("a writer");
     let (mut count, mut time_min, mut time_max) = (0, i64::MAX, i64::MIN);
     for rows in rows {
         use arrow_array::cast::AsArray;
