@@ -108,7 +108,8 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     ) -> BoxFuture<'a, Result<(), ReadError>>;
 }
 
-/// Reads one partition of one stream forward.
+/// Reads one partition of one stream forward. As long as it lives, an embedded journal removes nothing from its
+/// position on, so whoever holds one can read again what it was opened at.
 pub trait JournalReader: Send {
     /// The position of the next record.
     fn position(&self) -> Position;

@@ -396,3 +396,52 @@ async fn golden_files_are_read() {
         assert_eq!(found, (0..count).collect::<Vec<_>>(), "{rows_each} rows each");
     }
 }
+
+/// Whoever holds a reader can read again what it was opened at: a query that takes long, or a client that does.
+#[tokio::test]
+async fn nothing_is_removed_under_an_open_reader() {
+    let folder = Folder::new(64 << 10);
+    let journal = folder.journal();
+    let stream = StreamName::parse("s").expect("allowed");
+    for n in 0..200 {
+        journal.append(vec![batch("s", n, 100)]).await.expect("appends");
+    }
+    let held = Position::new(Partition(0), Offset(100));
+    let holder = journal.reader(&stream, held).await.expect("is there");
+    let stored = [Position::new(Partition(0), Offset(200))];
+    journal.retain(&stream, &stored).await.expect("retains");
+    let start = journal.start(&stream).await.expect("known")[0];
+    assert!(Offset(0) < start.offset && start.offset <= held.offset, "{start}");
+    assert_eq!(read_all(&*journal, &stream, held.offset).await.len(), 100);
+    drop(holder);
+    journal.retain(&stream, &stored).await.expect("retains");
+    assert!(journal.start(&stream).await.expect("known")[0].offset > held.offset);
+}
+
+/// The published durable end says what was acknowledged, so what is missing below it refuses the start.
+#[tokio::test]
+async fn what_the_published_end_names_is_never_cut() {
+    for damage in ["cut", "zeros", "flip"] {
+        let folder = Folder::new(1 << 20);
+        filled(&folder, 12).await;
+        let path = folder.last_segment();
+        let mut bytes = std::fs::read(&path).expect("readable");
+        let end = written(&path);
+        match damage {
+            "cut" => bytes.truncate(end / 2),
+            "zeros" => bytes[end - 3_000..end].fill(0),
+            _ => bytes[end - 100] ^= 1,
+        }
+        std::fs::write(&path, bytes).expect("written");
+        let refused = EmbeddedJournal::open(folder.options()).err();
+        assert!(
+            matches!(refused, Some(OpenError::Damaged { .. })),
+            "{damage}: {refused:?}"
+        );
+        let found = verify(&folder.options().directory);
+        assert!(
+            matches!(found, Err(OpenError::Damaged { .. })),
+            "{damage}: {found:?}"
+        );
+    }
+}

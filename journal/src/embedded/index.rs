@@ -116,14 +116,26 @@ impl Index {
         *stored = offset.max(*stored);
     }
 
-    /// The oldest segment, when it may be removed: it is not the active one, every stream with records in it is
-    /// stored elsewhere, and it was sealed long enough ago.
-    pub(super) fn removable(&self, retain: Duration) -> Option<(u64, PathBuf)> {
+    /// Lets go of the oldest segment, when it may be removed, and gives its file: it is not the active one, every stream with records in it is
+    /// stored elsewhere, no open reader is in it or before it, and it was sealed long enough ago.
+    pub(super) fn remove_oldest(
+        &mut self,
+        retain: Duration,
+        readers: &HashMap<u64, (StreamName, Offset)>,
+    ) -> Option<PathBuf> {
         let mut oldest = self.segments.iter();
         let ((number, segment), (_, next)) = (oldest.next()?, oldest.next()?);
         let stored = |(stream, end): (&StreamName, &Offset)| {
             *end == segment.start(stream) || self.stored.get(stream).is_some_and(|stored| stored >= end)
         };
+        let ends = &next.segment.header.starts;
+        let needed = |(stream, at): &(StreamName, Offset)| {
+            ends.get(stream)
+                .is_some_and(|end| at < end && *end > segment.start(stream))
+        };
+        if readers.values().any(needed) {
+            return None;
+        }
         let path = segment.segment.path.clone();
         let age = || {
             std::fs::metadata(&path)
@@ -133,7 +145,12 @@ impl Index {
                 .ok()
         };
         let old = retain.is_zero() || age().is_some_and(|age| age >= retain);
-        (old && next.segment.header.starts.iter().all(stored)).then_some((*number, path))
+        if !old || !ends.iter().all(stored) {
+            return None;
+        }
+        let number = *number;
+        self.segments.remove(&number);
+        Some(path)
     }
 
     /// The oldest offset of a stream that is still there.

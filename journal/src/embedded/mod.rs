@@ -334,23 +334,7 @@ impl Journal for EmbeddedJournal {
     ) -> BoxFuture<'a, Result<Box<dyn JournalReader>, ReadError>> {
         async move {
             follow::refresh(&self.shared).await?;
-            let (start, end) = {
-                let index = lock(&self.shared.index);
-                (index.start(stream), index.end(stream))
-            };
-            if from.partition != Partition(0) {
-                return Err(ReadError::NoPartition {
-                    asked: from,
-                    partitions: 1,
-                });
-            }
-            if from.offset < start {
-                return Err(ReadError::Gone { asked: from, start });
-            }
-            if from.offset > end {
-                return Err(ReadError::PastEnd { asked: from, end });
-            }
-            let reader = EmbeddedReader::new(Arc::clone(&self.shared), stream.clone(), from.offset);
+            let reader = EmbeddedReader::open(Arc::clone(&self.shared), stream.clone(), from)?;
             Ok(Box::new(reader) as Box<dyn JournalReader>)
         }
         .boxed()

@@ -5,6 +5,7 @@
 //! they do not, it takes milliseconds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_buffer::MutableBuffer;
 use bytes::Bytes;
@@ -27,6 +28,14 @@ pub(super) struct EmbeddedReader {
     stream: StreamName,
     next: Offset,
     groups: watch::Receiver<u64>,
+    /// Its entry among the open readers.
+    id: u64,
+}
+
+impl Drop for EmbeddedReader {
+    fn drop(&mut self) {
+        lock(&self.shared.readers).remove(&self.id);
+    }
 }
 
 /// Where a record's frame is.
@@ -37,14 +46,38 @@ struct Located {
 }
 
 impl EmbeddedReader {
-    pub(super) fn new(shared: Arc<Shared>, stream: StreamName, next: Offset) -> Self {
+    /// A reader from a position on, which holds what lies there.
+    pub(super) fn open(shared: Arc<Shared>, stream: StreamName, from: Position) -> Result<Self, ReadError> {
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        if from.partition != Partition(0) {
+            let partitions = 1;
+            return Err(ReadError::NoPartition {
+                asked: from,
+                partitions,
+            });
+        }
         let groups = shared.groups();
-        Self {
+        // Both locks: retention decides under them as well, so it sees this reader, or this one sees what is gone.
+        let mut readers = lock(&shared.readers);
+        let index = lock(&shared.index);
+        let (start, end) = (index.start(&stream), index.end(&stream));
+        if from.offset < start {
+            return Err(ReadError::Gone { asked: from, start });
+        }
+        if from.offset > end {
+            return Err(ReadError::PastEnd { asked: from, end });
+        }
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        readers.insert(id, (stream.clone(), from.offset));
+        drop(index);
+        drop(readers);
+        Ok(Self {
             shared,
             stream,
-            next,
+            next: from.offset,
             groups,
-        }
+            id,
+        })
     }
 }
 
@@ -72,6 +105,9 @@ impl JournalReader for EmbeddedReader {
             let read = tokio::task::spawn_blocking(move || read(&shared, &stream, from, bytes_max)).await;
             let records = read.map_err(|_| ReadError::Closed)??;
             self.next = records.last().map_or(self.next, |record| record.offset.next());
+            if let Some((_, at)) = lock(&self.shared.readers).get_mut(&self.id) {
+                *at = self.next;
+            }
             Ok(records)
         }
         .boxed()

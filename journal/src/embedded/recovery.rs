@@ -15,6 +15,7 @@ use event::{Offset, StreamName};
 use uuid::Uuid;
 
 use super::disk::{Disk, SyncPoint};
+use super::follow::durable_place;
 use super::frame::Place;
 use super::index::{Index, Indexed};
 use super::layout::{self, ALIGNMENT};
@@ -109,6 +110,7 @@ pub(super) fn find(disk: &dyn Disk, directory: &Path, write: bool) -> Result<Fou
         }
     }
     found.scan_last()?;
+    found.check_published(disk, directory)?;
     Ok(found)
 }
 
@@ -183,6 +185,35 @@ impl Found {
         let (number, end) = (header.number, header.bytes);
         self.index.segments.insert(number, Indexed::sealed(segment, end));
         Ok(())
+    }
+
+    /// Compares with what the last writer published. That file is not fsynced, so it may be older than the
+    /// segments, but never newer: it is written after the fsync of what it names.
+    fn check_published(&self, disk: &dyn Disk, directory: &Path) -> Result<(), OpenError> {
+        let path = layout::durable(directory);
+        let published = match disk.open(&path, false) {
+            Ok(file) => durable_place(&*file).map_err(io_error("read", &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let Some(place) = published else { return Ok(()) };
+        let last = self.index.segments.last_key_value();
+        let found = last.map_or_else(Place::default, |(number, last)| Place {
+            segment: *number,
+            byte: last.end,
+        });
+        if place <= found {
+            return Ok(());
+        }
+        Err(OpenError::Damaged {
+            path: layout::segment(directory, place.segment),
+            at: if place.segment == found.segment {
+                found.byte
+            } else {
+                0
+            },
+            message: format!("the journal was durable up to byte {} of it", place.byte),
+        })
     }
 
     /// Finds where the last segment's frames end, and the streams' ends with it.

@@ -19,11 +19,17 @@ pub(super) fn remove_stored(
 ) -> Result<(), ReadError> {
     let offset = stored.iter().find(|position| position.partition == Partition(0));
     // One removal after the other, so that the files that stay have no gap.
-    let _one = lock(&shared.removal);
+    let mut removing = lock(&shared.removing);
     lock(&shared.index).stored(stream, offset.map_or(Offset(0), |position| position.offset));
     loop {
-        let removable = lock(&shared.index).removable(shared.options.retain);
-        let Some((number, path)) = removable else {
+        if removing.is_none() {
+            let readers = lock(&shared.readers);
+            let mut index = lock(&shared.index);
+            *removing = index.remove_oldest(shared.options.retain, &readers);
+            metrics::gauge!("tidemill_journal_segments").set(index.segments.len() as f64);
+        }
+        // What could not be removed the last time comes first.
+        let Some(path) = removing.clone() else {
             return Ok(());
         };
         let io = |operation, path: &Path| {
@@ -44,10 +50,7 @@ pub(super) fn remove_stored(
                 message: error.to_string(),
             });
         }
-        let mut index = lock(&shared.index);
-        index.segments.remove(&number);
-        metrics::gauge!("tidemill_journal_segments").set(index.segments.len() as f64);
-        drop(index);
+        *removing = None;
         synced.map_err(io("fsync", directory))?;
         tracing::info!(path = %path.display(), "removed a journal segment that every stream is past");
     }

@@ -1,7 +1,10 @@
 //! What the writer thread, readers and callers share.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use event::{Offset, StreamName};
 use tokio::sync::watch;
 
 use super::disk::{Disk, DiskFile};
@@ -29,8 +32,10 @@ pub(super) struct Shared {
     pub(super) options: EmbeddedOptions,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) index: Mutex<Index>,
-    /// Held while segments are removed.
-    pub(super) removal: Mutex<()>,
+    /// The file of a segment that nobody reads any more, until it is removed.
+    pub(super) removing: Mutex<Option<PathBuf>>,
+    /// Where each open reader is; what lies from there on stays.
+    pub(super) readers: Mutex<HashMap<u64, (StreamName, Offset)>>,
     pub(super) queue: Queue,
     /// The file that tells other processes how far they may read; a reader has none when nobody has written it.
     pub(super) durable: Option<Arc<dyn DiskFile>>,
@@ -56,7 +61,8 @@ impl Shared {
             options,
             disk,
             index,
-            removal: Mutex::new(()),
+            removing: Mutex::default(),
+            readers: Mutex::default(),
             queue,
             durable,
             followed: followed.map(Mutex::new),
