@@ -482,3 +482,32 @@ fn the_decoder_agrees_with_the_oracle_on_generated_and_mutated_lines() {
         "one-sided: {accepted} accepted, {rejected} rejected"
     );
 }
+
+/// An element beyond the limit is a reject of its own, unless it makes the whole document something else than JSON.
+#[test]
+fn a_very_large_element_is_rejected_alone_and_refuses_the_document_when_it_is_no_json() {
+    use event::decode::{Decoder, Format};
+    let small = "{\"a\":1}";
+    let large = |inside: &str| format!("{{\"a\":1,\"s\":\"{}\"}}", inside.repeat(LINE_BYTES_MAX / 2 + 1));
+    for (element, whole) in [
+        (large("xy"), true),
+        (large("\\q"), false),
+        (large("\u{1}y"), false),
+    ] {
+        let body = format!("[{small},{element},{small}]");
+        for chunk in [body.len(), 100_000] {
+            let declared = event::stream::parse_streams(&"[s.fields]\na = \"int\"".parse().expect("TOML"));
+            let declared = std::sync::Arc::new(declared.expect("right").remove(0));
+            let mut decoder = Decoder::new(declared, Format::Json);
+            let pushed = body
+                .as_bytes()
+                .chunks(chunk)
+                .try_for_each(|chunk| decoder.push(bytes::Bytes::copy_from_slice(chunk)));
+            let decoded = pushed.and_then(|()| decoder.finish());
+            match decoded {
+                Ok(decoded) => assert!(whole && decoded.accepted == 2 && decoded.rejects.total() == 1),
+                Err(error) => assert!(!whole, "{error}"),
+            }
+        }
+    }
+}

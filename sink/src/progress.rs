@@ -19,6 +19,8 @@ pub struct StreamProgress {
     pub committed: Offset,
     /// Rows that were read and wait for the next commit.
     pub rows_open: u64,
+    /// Why the last try failed, while it is tried again.
+    pub failing: Option<String>,
     /// Why this stream's sink stopped; it does not go on before a restart.
     pub stopped: Option<String>,
 }
@@ -44,6 +46,7 @@ impl Shared {
             read: Offset(0),
             committed: Offset(0),
             rows_open: 0,
+            failing: None,
             stopped: None,
         }))
     }

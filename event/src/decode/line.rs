@@ -78,18 +78,21 @@ impl LineDecoder {
         read
     }
 
+    /// Checks that bytes are one JSON value by the one rule, whatever is in it.
+    pub(super) fn check_json(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        check_utf8(bytes)?;
+        let mut scanner = Scanner::new(bytes);
+        let checked = scanner.value(0, &mut self.row.keys).and_then(|()| scanner.end());
+        self.row.keys.clear();
+        checked.map_err(Failure::syntax)
+    }
+
     fn read(&mut self, line: &[u8], utf8: bool) -> Result<(), Failure> {
         if line.len() > LINE_BYTES_MAX {
             return Err(Failure::line_too_large());
         }
-        if !utf8 && let Err(error) = std::str::from_utf8(line) {
-            let message = format!("the line is not UTF-8 at byte {}", error.valid_up_to());
-            return Err(Failure {
-                code: RejectCode::InvalidUtf8,
-                field: None,
-                message,
-                not_json: true,
-            });
+        if !utf8 {
+            check_utf8(line)?;
         }
         let row = &mut self.row;
         (row.failure, row.extra_open, row.ignored_here) = (None, false, 0);
@@ -300,6 +303,15 @@ fn find(node: &mut Node, line: &[u8], key: Text, place: usize) -> Option<usize> 
     let mut name = Vec::new();
     unescape(raw, &mut name);
     node.find(&name, place)
+}
+
+fn check_utf8(bytes: &[u8]) -> Result<(), Failure> {
+    std::str::from_utf8(bytes).map(drop).map_err(|error| Failure {
+        code: RejectCode::InvalidUtf8,
+        field: None,
+        message: format!("it is not UTF-8 at byte {}", error.valid_up_to()),
+        not_json: true,
+    })
 }
 
 /// The way to an object inside of a line. It becomes a text only when a message names it.

@@ -172,7 +172,10 @@ impl Decoder {
 
     /// Keeps the beginning of a line until the next chunk brings more of it.
     fn begin_line(&mut self, beginning: &[u8]) {
-        if self.carry.len() + beginning.len() > LINE_BYTES_MAX + 1 {
+        // An element of a document is kept whole, as the document is refused when it is no JSON; the body's limit
+        // bounds it.
+        let lines = matches!(self.form, Form::Ndjson);
+        if lines && self.carry.len() + beginning.len() > LINE_BYTES_MAX + 1 {
             // Enough is kept to show what it was; the rest is not worth the memory.
             let room = REJECT_RAW_BYTES_MAX
                 .saturating_sub(self.carry.len())
@@ -236,17 +239,18 @@ impl Decoder {
 
     fn element(&mut self, element: &[u8]) -> Result<(), BodyError> {
         let number = self.number;
-        if std::mem::take(&mut self.oversized) {
-            self.reject(Failure::line_too_large(), element);
-        } else {
-            match self.lines.decode(element, false) {
-                Ok(()) => self.accept(),
-                Err(failure) if failure.not_json => {
-                    let message = format!("element {number}: {}", failure.message);
-                    return Err(BodyError::NotJson { message });
-                }
-                Err(failure) => self.reject(failure, element),
-            }
+        let not_json = |message: &str| BodyError::NotJson {
+            message: format!("element {number}: {message}"),
+        };
+        if element.len() > LINE_BYTES_MAX {
+            self.lines
+                .check_json(element)
+                .map_err(|failure| not_json(&failure.message))?;
+        }
+        match self.lines.decode(element, false) {
+            Ok(()) => self.accept(),
+            Err(failure) if failure.not_json => return Err(not_json(&failure.message)),
+            Err(failure) => self.reject(failure, element),
         }
         self.number += 1;
         Ok(())

@@ -175,6 +175,8 @@ impl HeadFacts {
         let name = parts.next().unwrap_or_default();
         let value = parts.next().unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            // `gzip, chunked`, or the header twice, would be taken for plain chunks by hyper.
+            self.unframed |= self.transfer_encoding || cut || !value.eq_ignore_ascii_case(b"chunked");
             self.transfer_encoding = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let digits = value.iter().all(u8::is_ascii_digit) && !cut;
@@ -241,6 +243,21 @@ mod tests {
         ] {
             let mut scanner = Scanner::default();
             scanner.scan(format!("POST / HTTP/1.1\r\ncontent-length:{value}\r\n\r\n").as_bytes());
+            assert_eq!(scanner.ambiguous_head(), Some(1), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_encoding_other_than_chunked_once_is_ambiguous() {
+        for value in [
+            "gzip, chunked",
+            "chunked, chunked",
+            "identity",
+            "",
+            "chunked\r\ntransfer-encoding: chunked",
+        ] {
+            let mut scanner = Scanner::default();
+            scanner.scan(format!("POST / HTTP/1.1\r\ntransfer-encoding: {value}\r\n\r\n").as_bytes());
             assert_eq!(scanner.ambiguous_head(), Some(1), "{value:?}");
         }
     }

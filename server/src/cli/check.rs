@@ -1,11 +1,9 @@
 //! `tidemill check`: is the configuration right, and what does it come to?
 
-use std::process::ExitCode;
-
 use clap::Args;
 
-use super::Outcome;
 use super::settings::SettingsArgs;
+use super::{Outcome, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -15,6 +13,5 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(arguments: &CheckArgs) -> Outcome {
     let config = arguments.settings.load()?;
-    print!("{}", crate::config::effective(&config));
-    Ok(ExitCode::SUCCESS)
+    output::print(crate::config::effective(&config))
 }

@@ -1,14 +1,13 @@
 //! `tidemill infer`: prints a declaration for a sample of events, to begin with.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::Args;
 use event::StreamName;
 use event::stream::infer::Sample;
 
-use super::Outcome;
 use super::failure::{Failure, USAGE};
+use super::{Outcome, output};
 use crate::load::replay::{Chunks, Source};
 
 /// Bytes that are read at once.
@@ -41,11 +40,10 @@ pub(crate) fn run(arguments: &InferArgs) -> Outcome {
             arguments.file.display()
         )));
     }
-    print!("{}", sample.declaration(name).to_toml());
     if skipped > 0 {
         eprintln!("{skipped} lines are no JSON objects and were passed over");
     }
-    Ok(ExitCode::SUCCESS)
+    output::print(sample.declaration(name).to_toml())
 }
 
 /// The sample, and how many lines are not part of it.

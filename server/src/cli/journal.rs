@@ -1,12 +1,11 @@
 //! `tidemill journal verify|dump`: reads a journal's files, also beside a server that writes them.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use journal::embedded;
 
-use super::{Failure, Outcome, settings::SettingsArgs};
+use super::{Outcome, output, settings::SettingsArgs};
 use crate::serve::journal_directory;
 
 #[derive(Debug, Args)]
@@ -34,30 +33,28 @@ pub(crate) async fn run(arguments: JournalArgs) -> Outcome {
 
 fn verify(settings: &SettingsArgs) -> Outcome {
     let verified = embedded::verify(&journal_directory(&settings.load()?))?;
-    println!(
-        "{} segments, {} records, {} rows, {} bytes; every checksum is right",
+    let mut text = format!(
+        "{} segments, {} records, {} rows, {} bytes; every checksum is right\n",
         verified.segments, verified.records, verified.rows, verified.bytes
     );
     if verified.bytes_to_cut > 0 {
-        println!(
-            "{} bytes at the end were never acknowledged; the next start cuts them",
+        text += &format!(
+            "{} bytes at the end were never acknowledged; the next start cuts them\n",
             verified.bytes_to_cut
         );
     }
     for (stream, start, end) in &verified.streams {
-        println!("{stream}: offsets {start} to {end}, the end not included");
+        text += &format!("{stream}: offsets {start} to {end}, the end not included\n");
     }
-    Ok(ExitCode::SUCCESS)
+    output::print(text)
 }
 
 fn dump(settings: &SettingsArgs) -> Outcome {
     let directory = journal_directory(&settings.load()?);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut broken = None;
-    writeln!(
-        out,
-        "segment byte stream partition offset rows payload_bytes generation left_in_group"
-    )?;
+    let names = "segment byte stream partition offset rows payload_bytes generation left_in_group";
+    broken = broken.or(writeln!(out, "{names}").err());
     embedded::dump(&directory, |record| {
         let frame = &record.frame;
         let written = writeln!(
@@ -75,11 +72,8 @@ fn dump(settings: &SettingsArgs) -> Outcome {
         );
         broken = broken.take().or(written.err());
     })?;
-    out.flush()?;
     match broken {
-        // Whoever reads the output has seen enough, as `head` does.
-        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Some(error) => Err(Failure::from(error)),
-        None => Ok(ExitCode::SUCCESS),
+        Some(error) => output::ended(Err(error)),
+        None => output::ended(out.flush()),
     }
 }

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lake::Table;
 
 use super::failure::{FAILED, Failure};
-use super::{Outcome, settings::SettingsArgs};
+use super::{Outcome, output, settings::SettingsArgs};
 use crate::config::Config;
 use crate::serve::{adopt_tables, open_tables};
 
@@ -153,7 +153,7 @@ async fn verify(arguments: &TableArgs) -> Outcome {
     ];
     print(&tables, columns)?;
     for problem in &problems {
-        println!("{problem}");
+        output::print(format_args!("{problem}\n"))?;
     }
     if problems.is_empty() {
         Ok(ExitCode::SUCCESS)
@@ -167,7 +167,9 @@ async fn adopt(arguments: &TableArgs) -> Outcome {
     let config = arguments.settings.load()?;
     let adopted = adopt_tables(&config, &arguments.stream).await?;
     for stream in &adopted {
-        println!("{stream}: is filled from this data directory's journal from now on");
+        output::print(format_args!(
+            "{stream}: is filled from this data directory's journal from now on\n"
+        ))?;
     }
     if adopted.is_empty() {
         let message = format!("there is no such stream in `{}`", config.data_dir.display());
@@ -214,6 +216,6 @@ fn print<const N: usize>(tables: &[Arc<Table>], columns: [(&str, Vec<u64>); N]) 
     let names: ArrayRef = Arc::new(StringArray::from_iter(names));
     let columns = columns.map(|(name, values)| (name, Arc::new(UInt64Array::from(values)) as ArrayRef));
     let rows = RecordBatch::try_from_iter([("stream", names)].into_iter().chain(columns))?;
-    println!("{}", arrow_cast::pretty::pretty_format_batches(&[rows])?);
-    Ok(ExitCode::SUCCESS)
+    let shown = arrow_cast::pretty::pretty_format_batches(&[rows])?;
+    output::print(format_args!("{shown}\n"))
 }

@@ -10,6 +10,7 @@ mod infer;
 mod journal;
 mod lake;
 mod logs;
+mod output;
 mod replay;
 mod serve;
 mod settings;
@@ -67,10 +68,7 @@ async fn run(command: Command) -> Outcome {
         Command::Infer(arguments) => infer::run(&arguments),
         Command::Journal(arguments) => journal::run(arguments).await,
         Command::Lake(arguments) => lake::run(arguments).await,
-        Command::Version => {
-            println!("tidemill {}", crate::version::TEXT);
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Version => output::print(format_args!("tidemill {}\n", crate::version::TEXT)),
     }
 }
 

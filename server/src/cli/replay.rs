@@ -9,9 +9,9 @@ use clap::Args;
 use event::units::{parse_bytes, parse_duration};
 use tokio_util::sync::CancellationToken;
 
-use super::Outcome;
 use super::failure::{FAILED, Failure, USAGE};
 use super::generate::ChoiceArgs;
+use super::{Outcome, output};
 use crate::load::ask::ask;
 use crate::load::generate::{EVENTS_MAX, Starter};
 use crate::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Source, Target};
@@ -104,7 +104,7 @@ pub(crate) async fn run(arguments: ReplayArgs) -> Outcome {
     if let Some(path) = &arguments.json {
         write_json(path, &report)?;
     }
-    print!("{report}");
+    output::print(&report)?;
     if report.succeeded() {
         Ok(ExitCode::SUCCESS)
     } else {

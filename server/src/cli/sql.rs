@@ -2,14 +2,13 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 
 use super::failure::{Failure, USAGE};
-use super::{Outcome, settings::SettingsArgs};
+use super::{Outcome, output, settings::SettingsArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct SqlArgs {
@@ -119,14 +118,15 @@ where
             continue;
         };
         if status.is_success() {
-            out.write_all(data)?;
+            if let Err(error) = out.write_all(data) {
+                return output::ended(Err(error));
+            }
         } else {
             refusal.extend_from_slice(data);
         }
     }
-    out.flush()?;
     if status.is_success() {
-        return Ok(ExitCode::SUCCESS);
+        return output::ended(out.flush());
     }
     let problem: serde_json::Value = serde_json::from_slice(&refusal).unwrap_or_default();
     let detail = problem["detail"].as_str().or(problem["title"].as_str());

@@ -23,6 +23,8 @@ pub struct Sources {
     pub files: Vec<PathBuf>,
     /// The environment; only names that begin with `TIDEMILL_` are looked at.
     pub environment: Vec<(String, String)>,
+    /// Names of variables whose value is not UTF-8, or that are not UTF-8 themselves.
+    pub unreadable: Vec<String>,
     /// Keys and values from the command line, in the form of an environment variable's value.
     pub flags: Vec<(&'static str, String)>,
 }
@@ -31,11 +33,16 @@ impl Sources {
     /// Takes the process's environment.
     #[must_use]
     pub fn with_environment(mut self) -> Self {
-        // A name or value that is not UTF-8 cannot be a setting of ours.
-        self.environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("TIDEMILL_"))
-            .collect();
+        for (name, value) in std::env::vars_os() {
+            if !name.as_encoded_bytes().starts_with(b"TIDEMILL_") {
+                continue;
+            }
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => self.environment.push((name, value)),
+                (Ok(name), Err(_)) => self.unreadable.push(name),
+                (Err(name), _) => self.unreadable.push(name.to_string_lossy().into_owned()),
+            }
+        }
         self
     }
 }
@@ -53,6 +60,9 @@ pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
                 Ok(table) => overlay(&mut merged, table),
             },
         }
+    }
+    for name in &sources.unreadable {
+        problems.push(name.as_str(), "the variable is not UTF-8".to_owned());
     }
     for (name, value) in &sources.environment {
         if OTHER_VARIABLES.contains(&name.as_str()) {

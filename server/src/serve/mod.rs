@@ -172,16 +172,17 @@ impl Server {
         self.routes.drain();
         self.phase.send_replace(Phase::Draining);
         while self.acceptors.join_next().await.is_some() {}
-        let finished = self.finish_requests().await;
+        self.finish_requests().await;
         self.upkeep.shutdown().await;
         // The routes hold the stages; the last connection may still let go of them.
         drop(self.routes);
         self.stages.shutdown().await;
-        finished
+        true
     }
 
-    /// Waits for requests in flight, for half of the time that a shutdown has: the rest is for the sink.
-    async fn finish_requests(&self) -> bool {
+    /// Waits for requests in flight, for half of the time that a shutdown has: the rest is for the sink. Who has not
+    /// sent or read all by then, or asks for more than that takes, has had no success answer and is cut off.
+    async fn finish_requests(&self) {
         self.connections.close();
         let begun = Instant::now();
         let limit = self.shutdown_timeout / 2;
@@ -190,17 +191,17 @@ impl Server {
             if left.is_zero() {
                 tracing::warn!(
                     connections = self.connections.len(),
-                    "connections did not end in time"
+                    "connections did not end in time and are cut off"
                 );
                 self.phase.send_replace(Phase::Cut);
                 self.connections.wait().await;
-                return false;
+                return;
             }
             if timeout(left.min(LATE_EVERY), self.connections.wait())
                 .await
                 .is_ok()
             {
-                return true;
+                return;
             }
             tracing::warn!(
                 connections = self.connections.len(),

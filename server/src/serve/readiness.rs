@@ -1,7 +1,7 @@
 //! Whether this process can do what it is there for, found out when somebody asks.
 //!
 //! Ready means: the journal takes appends and the disk has more than its reserve free (ingest), the lake answers
-//! (sink, analytics), and no shutdown has begun. Lag does not change it, but is in the body.
+//! (sink, analytics) and can be written (sink), and no shutdown has begun. Lag does not change it, but is in the body.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,13 +70,24 @@ impl Readiness {
             return Ok(());
         };
         match timeout(LAKE_TIMEOUT, table.snapshot()).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => self.sink_failing().await.map_or(Ok(()), Err),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!(
                 "the lake did not answer within {} s",
                 LAKE_TIMEOUT.as_secs()
             )),
         }
+    }
+
+    /// Why the sink cannot write to the lake now, if it cannot.
+    async fn sink_failing(&self) -> Option<String> {
+        let progress = self.sink.as_ref()?.read().await;
+        let failing = progress
+            .into_iter()
+            .find_map(|one| Some((one.stream, one.failing?)));
+        failing.map(|(stream, reason)| {
+            format!("stream `{stream}` cannot be written, and is tried again: {reason}")
+        })
     }
 
     async fn sink_lag(&self) -> Value {
@@ -91,6 +102,7 @@ impl Readiness {
                 "open_rows": one.rows_open,
                 "read": one.read.0,
                 "committed": one.committed.0,
+                "failing": one.failing,
                 "stopped": one.stopped,
             })
         });

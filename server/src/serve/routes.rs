@@ -7,8 +7,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use ingest::Ingest;
 use ingest::http::HttpOptions;
+use ingest::{Ingest, TraceContext};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -51,15 +51,27 @@ impl Routes {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let path = request.uri().path();
-        if Admin::has(path) {
-            return self.admin.answer(request.method(), path).await;
+        let takes = self.takes(request.method(), path);
+        if let Some(ingest) = self.ingest.as_ref().filter(|_| takes) {
+            return ingest.handle(request).await.map(Body::new);
         }
-        if self.takes(request.method(), path) {
-            return match &self.ingest {
-                Some(ingest) => ingest.handle(request).await.map(Body::new),
-                None => problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`"),
-            };
-        }
+        let trace = TraceContext::from_headers(request.headers());
+        let mut response = if Admin::has(path) {
+            self.admin.answer(request.method(), path).await
+        } else if takes {
+            problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`")
+        } else {
+            self.question(request).await
+        };
+        trace.echo(response.headers_mut());
+        response
+    }
+
+    async fn question<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         match &self.questions {
             Some(router) => {
                 let answered = router.clone().oneshot(request.map(Body::new)).await;
@@ -75,6 +87,9 @@ impl Routes {
     /// Whether a request is about taking events. Only the path of a stream's events answers questions as well;
     /// a stream's own routes only take.
     fn takes(&self, method: &Method, path: &str) -> bool {
+        if Admin::has(path) {
+            return false;
+        }
         let known = self
             .ingest
             .as_ref()

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use analytics::{Analytics, AnalyticsOptions};
-use event::{Catalog, StreamName};
+use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions};
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
@@ -57,6 +57,20 @@ pub enum StartError {
     /// The lake cannot be opened.
     #[error("open the lake")]
     Lake(#[from] lake::LakeError),
+    /// The lake has what the journal does not know of.
+    #[error(
+        "the lake has stream `{stream}` up to {stored}, and the journal ends at {end}: it is an older copy or lost its \
+         end, and would give out offsets twice. Put the right journal back; when it is gone, move this one away \
+         and let the new one be taken with `tidemill lake adopt`"
+    )]
+    Ahead {
+        /// The stream.
+        stream: StreamName,
+        /// The position that its table carries.
+        stored: Position,
+        /// Where the journal ends.
+        end: Position,
+    },
     /// Questions cannot be answered.
     #[error("start analytics")]
     Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -96,6 +110,9 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
         Vec::new()
     };
+    if writes {
+        check_positions(&*journal, &tables).await?;
+    }
     let runtime = tokio::runtime::Handle::current();
     let lake_sink = sink.then(|| {
         LakeSink::start(
@@ -116,7 +133,11 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
             in_flight_bytes_max: usize::try_from(config.ingest.in_flight_bytes).unwrap_or(usize::MAX),
             ..IngestOptions::default()
         };
-        Ingest::new(catalog.clone(), Batcher::new(Arc::clone(&journal)), options)
+        Ingest::new(
+            declared(config, &catalog),
+            Batcher::new(Arc::clone(&journal)),
+            options,
+        )
     });
     Ok(Stages {
         catalog,
@@ -163,6 +184,36 @@ impl Stages {
         }
         self.embedded.close().await;
     }
+}
+
+/// The streams that events are taken for. What is stored and no longer declared can still be asked for.
+fn declared(config: &Config, catalog: &Catalog) -> Catalog {
+    let is_declared =
+        |stream: &&Arc<StreamDeclaration>| config.streams.iter().any(|declared| declared.name == stream.name);
+    Catalog::new(
+        catalog
+            .iter()
+            .filter(is_declared)
+            .map(|stream| StreamDeclaration::clone(stream)),
+    )
+}
+
+/// A journal that ends before what the lake has from it would lose what comes next: the sink takes it for old.
+async fn check_positions(journal: &dyn Journal, tables: &[Arc<Table>]) -> Result<(), StartError> {
+    for table in tables {
+        let stream = &table.declaration().name;
+        let ends = journal.end(stream).await;
+        let ends = ends.map_err(|error| StartError::Journal(error.into()))?;
+        for stored in &table.snapshot().await?.positions {
+            let end = ends.iter().find(|end| end.partition == stored.partition);
+            let end = end.copied().unwrap_or(Position::new(stored.partition, Offset(0)));
+            if stored.offset > end.offset {
+                let (stream, stored) = (stream.clone(), *stored);
+                return Err(StartError::Ahead { stream, stored, end });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How connections are served.

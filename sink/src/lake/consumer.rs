@@ -69,6 +69,8 @@ impl Consumer {
                 Fault::Outage => {}
             }
             let wait = backoff.next_wait();
+            self.progress
+                .update(|progress| progress.failing = Some(error.chain()));
             let (stream, tries) = (self.stream().as_str().to_owned(), backoff.tries());
             metrics::counter!("tidemill_sink_retries_total", "stream" => stream.clone()).increment(1);
             tracing::warn!(
@@ -92,6 +94,10 @@ impl Consumer {
         let from = Position::new(self.partition, stored.offset);
         let mut reader = self.journal.reader(self.stream(), from).await?;
         self.committed(from.offset);
+        if end_of(&*self.journal, self.stream(), self.partition).await? == from.offset {
+            // Nothing waits, so nothing fails any more.
+            self.progress.update(|progress| progress.failing = None);
+        }
         // The journal may not know yet what the table has, after a crash between commit and `retain`.
         self.retain(from).await;
         let mut file = None;
@@ -167,6 +173,7 @@ impl Consumer {
         self.table.commit(vec![closed.file], &[closed.advance]).await?;
         backoff.reset();
         self.committed(end);
+        self.progress.update(|progress| progress.failing = None);
         self.budget.set(self.index, 0);
         self.retain(Position::new(self.partition, end)).await;
 
