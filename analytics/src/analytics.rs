@@ -15,6 +15,7 @@ use crate::partial_store::PartialStore;
 use crate::pin::{LakeTables, Pin, Pinner, Tables};
 use crate::session::{SessionLimits, base};
 use crate::tail::Tail;
+use crate::tail_rows::TailRows;
 use crate::{Format, QueryError, SqlAnswer, SqlRequest};
 
 /// Stack of a query thread. Planning recurses over what a statement nests; what the guard lets in needs far less.
@@ -197,6 +198,7 @@ impl Analytics {
             base: base(&limits, Arc::clone(&tail))?,
             pinner: Arc::new(Pinner {
                 tables,
+                rows: TailRows::new(Arc::clone(&journal)),
                 journal,
                 tail,
             }),

@@ -34,6 +34,7 @@ mod sql_http;
 mod stats;
 mod tail;
 mod tail_exec;
+mod tail_rows;
 mod utc_trunc;
 mod walk;
 mod wildcard;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::future::BoxFuture;
-use journal::Journal;
+use journal::{Journal, JournalReader};
 use lake::{DataFile, Lake, Snapshot, Table};
 use tokio::sync::Mutex;
 
 use crate::QueryError;
+use crate::sql::again;
 use crate::tail::Tail;
+use crate::tail_rows::TailRows;
 
 /// Longest wait for the next record on the way to a `min_position`; then 503, so that a client comes back.
 const REACH_TIME: Duration = Duration::from_secs(5);
@@ -40,6 +42,20 @@ pub(crate) struct Pin {
     pub(crate) end: Vec<Position>,
     /// The journal's partitions.
     pub(crate) partitions: usize,
+    /// Keeps the tail in the journal for as long as the query may read it.
+    pub(crate) held: Arc<Held>,
+}
+
+/// Readers at the beginnings of tails; nobody reads with them.
+pub(crate) struct Held(
+    #[expect(dead_code, reason = "what counts is that it lives")]
+    std::sync::Mutex<Vec<Box<dyn JournalReader>>>,
+);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
 }
 
 impl Pin {
@@ -128,18 +144,25 @@ pub(crate) struct Pinner {
     pub(crate) tables: Box<dyn Tables>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) tail: Arc<Tail>,
+    pub(crate) rows: TailRows,
 }
 
 impl Pinner {
     /// Fixes what a query reads. The journal's end comes first: rows that reach the lake in between are then in
     /// the snapshot and out of the tail, never in neither.
     pub(crate) async fn pin(&self, declaration: &Arc<StreamDeclaration>) -> Result<Pin, QueryError> {
+        again(|| self.pin_once(declaration)).await
+    }
+
+    async fn pin_once(&self, declaration: &Arc<StreamDeclaration>) -> Result<Pin, QueryError> {
         let mut end = self.journal.end(&declaration.name).await?;
         let snapshot = self.tables.snapshot(declaration).await?;
-        let mut tail = Vec::new();
+        let (mut tail, mut held) = (Vec::new(), Vec::new());
         for position in &mut end {
             let stored = stored(&snapshot, position.partition);
             if stored < position.offset {
+                let from = Position::new(position.partition, stored);
+                held.push(self.journal.reader(&declaration.name, from).await?);
                 tail.push(TailRange {
                     partition: position.partition,
                     from: stored,
@@ -155,6 +178,7 @@ impl Pinner {
             snapshot,
             tail,
             end,
+            held: Arc::new(Held(held.into())),
         })
     }
 }

@@ -68,6 +68,8 @@ struct Running {
     rows: SendableRecordBatchStream,
     schema: SchemaRef,
     as_of: Value,
+    /// They keep what is read in the journal until the answer ends.
+    _pins: Vec<Arc<Pin>>,
 }
 
 /// What is known when an answer begins: its positions and, for a document, all of it.
@@ -253,6 +255,7 @@ async fn start(
         schema: rows.schema(),
         rows,
         as_of: as_of(&tables.pins()),
+        _pins: tables.pins(),
     })
 }
 

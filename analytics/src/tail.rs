@@ -75,11 +75,16 @@ impl Tail {
         self: &Arc<Self>,
         pin: &Pin,
     ) -> BoxStream<'static, Result<RecordBatch, QueryError>> {
-        let ranges: Vec<_> = pin
-            .tail
-            .iter()
-            .map(|range| self.read(&pin.declaration, *range))
-            .collect();
+        self.read_ranges(&pin.declaration, &pin.tail)
+    }
+
+    /// Some ranges, one after the other.
+    pub(crate) fn read_ranges(
+        self: &Arc<Self>,
+        stream: &Arc<StreamDeclaration>,
+        ranges: &[TailRange],
+    ) -> BoxStream<'static, Result<RecordBatch, QueryError>> {
+        let ranges: Vec<_> = ranges.iter().map(|range| self.read(stream, *range)).collect();
         futures::stream::iter(ranges).flatten().boxed()
     }
 
@@ -141,7 +146,8 @@ impl Reading {
             _ => self.tail.journal.reader(&self.stream.name, from).await?,
         };
         let mut expected = from.offset;
-        for record in reader.next(READ_BYTES).await? {
+        let last = from.offset.next() == self.range.to;
+        for record in reader.next(if last { 1 } else { READ_BYTES }).await? {
             if record.offset != expected {
                 return Err(QueryError::Storage(format!(
                     "journal gave offset {} of stream `{}` in place of {expected}",

@@ -8,7 +8,8 @@ use lake::DataFile;
 use crate::QueryError;
 use crate::analytics::Shared;
 use crate::parameters::Filter;
-use crate::pin::Pin;
+use crate::pin::{Pin, TailRange};
+use crate::tail_rows::Located;
 
 /// Rows that follow each other, with the index of the first.
 pub(crate) struct Stretch {
@@ -51,7 +52,34 @@ pub(crate) async fn in_order(
     let Some(mut first_index) = pin.tail_index() else {
         return Ok(());
     };
-    let mut batches = shared.pinner.tail.read_pin(pin);
+    let mut ranges = pin.tail.clone();
+    if let [range] = ranges[..]
+        && from > first_index
+    {
+        match shared
+            .pinner
+            .rows
+            .locate(&pin.declaration.name, range, from - first_index)
+            .await?
+        {
+            Located::PastEnd => return Ok(()),
+            Located::Uncounted => {}
+            Located::Record(offset, row) => {
+                first_index = from - row;
+                // The record alone first: whoever wants one event reads no more.
+                let (one, rest) = (offset, offset.next());
+                ranges = vec![
+                    TailRange {
+                        from: one,
+                        to: rest,
+                        ..range
+                    },
+                    TailRange { from: rest, ..range },
+                ];
+            }
+        }
+    }
+    let mut batches = shared.pinner.tail.read_ranges(&pin.declaration, &ranges);
     while let Some(rows) = batches.next().await {
         let rows = rows?;
         let count = rows.num_rows() as u64;

@@ -1,0 +1,136 @@
+//! How many rows each record of a tail has, so that the nth event is found without decoding what lies before it.
+//!
+//! Counting needs the records' headers only. What was counted is kept and grows with the tail, so a question
+//! reads what came since the last one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event::{Offset, Partition, Position, StreamName, record};
+use journal::Journal;
+use tokio::sync::Mutex;
+
+use crate::QueryError;
+use crate::pin::TailRange;
+
+/// Bytes of records that are read from the journal at once.
+const READ_BYTES: usize = 4 << 20;
+/// Most records that are counted, 32 MiB; a longer tail, as of a sink that stopped, is read in order.
+const RECORDS_MAX: u64 = 4 << 20;
+/// Counts of records that the lake has are dropped in groups of this size.
+const DROPPED_AT_ONCE: usize = 4_096;
+
+/// Counts records; one for the process.
+pub(crate) struct TailRows {
+    journal: Arc<dyn Journal>,
+    counted: Mutex<HashMap<(StreamName, Partition), Counted>>,
+}
+
+/// Where a row of a tail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Located {
+    /// In this record, at this row of it.
+    Record(Offset, u64),
+    /// The tail has fewer rows.
+    PastEnd,
+    /// The tail has too many records to be counted.
+    Uncounted,
+}
+
+/// Rows from the record `first` on: the end of each record.
+#[derive(Debug)]
+struct Counted {
+    first: Offset,
+    /// Rows before `first` that were counted and dropped.
+    before: u64,
+    ends: Vec<u64>,
+}
+
+impl Counted {
+    fn new(first: Offset) -> Self {
+        Self {
+            first,
+            before: 0,
+            ends: Vec::new(),
+        }
+    }
+
+    fn end(&self) -> Offset {
+        Offset(self.first.0 + self.ends.len() as u64)
+    }
+
+    /// Rows below a record that was counted, or that is the next one.
+    fn rows_below(&self, offset: Offset) -> u64 {
+        match offset.0 - self.first.0 {
+            0 => self.before,
+            records => self.ends[records as usize - 1],
+        }
+    }
+
+    fn drop_below(&mut self, offset: Offset) {
+        let records = (offset.0 - self.first.0) as usize;
+        if records >= DROPPED_AT_ONCE {
+            self.before = self.rows_below(offset);
+            self.ends.drain(..records);
+            self.first = offset;
+        }
+    }
+}
+
+impl TailRows {
+    pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
+        Self {
+            journal,
+            counted: Mutex::default(),
+        }
+    }
+
+    /// Finds a row of a tail, counted from 0 at the range's first record.
+    pub(crate) async fn locate(
+        &self,
+        stream: &StreamName,
+        range: TailRange,
+        row: u64,
+    ) -> Result<Located, QueryError> {
+        if range.to.0 - range.from.0 > RECORDS_MAX {
+            return Ok(Located::Uncounted);
+        }
+        let mut all = self.counted.lock().await;
+        let counted = all
+            .entry((stream.clone(), range.partition))
+            .or_insert_with(|| Counted::new(range.from));
+        if range.from < counted.first || range.from > counted.end() {
+            *counted = Counted::new(range.from);
+        }
+        self.count(stream, counted, range).await?;
+        counted.drop_below(range.from);
+        let row = counted.rows_below(range.from) + row;
+        let record = counted.ends.partition_point(|end| *end <= row);
+        let offset = Offset(counted.first.0 + record as u64);
+        if offset >= range.to {
+            return Ok(Located::PastEnd);
+        }
+        Ok(Located::Record(offset, row - counted.rows_below(offset)))
+    }
+
+    async fn count(
+        &self,
+        stream: &StreamName,
+        counted: &mut Counted,
+        range: TailRange,
+    ) -> Result<(), QueryError> {
+        if counted.end() >= range.to {
+            return Ok(());
+        }
+        let from = Position::new(range.partition, counted.end());
+        let mut reader = self.journal.reader(stream, from).await?;
+        while counted.end() < range.to {
+            for record in reader.next(READ_BYTES).await? {
+                let rows = u64::from(record::peek(&record.payload)?.rows);
+                let below = counted.rows_below(counted.end());
+                counted.ends.push(below + rows);
+            }
+        }
+        Ok(())
+    }
+}
