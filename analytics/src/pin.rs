@@ -43,6 +43,7 @@ pub(crate) struct Pin {
     /// The journal's partitions.
     pub(crate) partitions: usize,
     /// Keeps the tail in the journal for as long as the query may read it.
+    #[expect(dead_code, reason = "what counts is that it lives")]
     pub(crate) held: Arc<Held>,
 }
 
