@@ -12,6 +12,7 @@ mod catalog;
 mod docs;
 mod metrics;
 mod openapi;
+mod priority;
 mod problem;
 mod readiness;
 mod routes;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 pub use catalog::CatalogError;
+pub(crate) use priority::let_the_sink_go_first;
 use routes::Routes;
 pub(crate) use signals::Signals;
 use stages::Stages;

@@ -19,6 +19,7 @@ use sink::LakeSink;
 use tokio::sync::watch;
 
 use super::catalog::{self, CatalogError};
+use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
 use super::timed::TimedJournal;
 use crate::config::{Config, Roles};
@@ -90,6 +91,8 @@ pub(super) struct Stages {
     embedded: Arc<EmbeddedJournal>,
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
+    /// Ends after the sink.
+    _sink_runtime: Option<SinkRuntime>,
 }
 
 /// Opens every stage of the configured roles.
@@ -100,6 +103,9 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         analytics,
     } = config.roles;
     let writes = ingest || sink;
+    let sink_runtime = sink.then(SinkRuntime::start).transpose();
+    let sink_runtime = sink_runtime.map_err(|error| StartError::Thread(error.to_string()))?;
+    let_the_sink_go_first();
     let catalog = open_catalog(config, writes)?;
     let embedded = open_journal(config, writes).await?;
     let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(Arc::<EmbeddedJournal>::clone(&embedded)));
@@ -113,15 +119,18 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     if writes {
         check_positions(&*journal, &tables).await?;
     }
-    let runtime = tokio::runtime::Handle::current();
-    let lake_sink = sink.then(|| {
-        LakeSink::start(
-            &runtime,
-            Arc::clone(&journal),
-            tables.clone(),
-            config.lake.sink.clone(),
-        )
-    });
+    let lake_sink = match &sink_runtime {
+        Some(runtime) => {
+            let (journal, tables) = (Arc::clone(&journal), tables.clone());
+            Some(LakeSink::start(
+                runtime.handle(),
+                journal,
+                tables,
+                config.lake.sink.clone(),
+            ))
+        }
+        None => None,
+    };
     let questions = if analytics {
         Some(open_questions(config, &catalog, &journal, &lake).await?)
     } else {
@@ -146,6 +155,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         embedded,
         tables,
         sink: lake_sink,
+        _sink_runtime: sink_runtime,
     })
 }
 
