@@ -15,7 +15,7 @@ use crate::partial_store::PartialStore;
 use crate::pin::{LakeTables, Pin, Pinner, Tables};
 use crate::session::{SessionLimits, base};
 use crate::tail::Tail;
-use crate::tail_rows::TailRows;
+use crate::tail_rows::{self, TailRows};
 use crate::{Format, QueryError, SqlAnswer, SqlRequest};
 
 /// Stack of a query thread. Planning recurses over what a statement nests; what the guard lets in needs far less.
@@ -209,6 +209,9 @@ impl Analytics {
             queries: Arc::new(Semaphore::new(options.queries_max)),
             options,
         };
+        let streams = shared.catalog.iter().map(Arc::clone).collect();
+        let counting = tail_rows::follow(Arc::downgrade(&shared.pinner), streams);
+        drop(shared.compute.handle().spawn(counting));
         Ok(Self {
             shared: Arc::new(shared),
         })

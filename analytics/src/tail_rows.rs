@@ -4,14 +4,16 @@
 //! reads what came since the last one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use event::{Offset, Partition, Position, StreamName, record};
+use event::{Offset, Partition, Position, StreamDeclaration, StreamName, record};
 use journal::Journal;
 use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::QueryError;
-use crate::pin::TailRange;
+use crate::pin::{Pinner, TailRange};
 
 /// Bytes of records that are read from the journal at once.
 const READ_BYTES: usize = 4 << 20;
@@ -19,6 +21,9 @@ const READ_BYTES: usize = 4 << 20;
 const RECORDS_MAX: u64 = 4 << 20;
 /// Counts of records that the lake has are dropped in groups of this size.
 const DROPPED_AT_ONCE: usize = 4_096;
+
+/// How often what has come is counted, so that the first question after much of it need not.
+const COUNTED_EVERY: Duration = Duration::from_millis(200);
 
 /// Counts records; one for the process.
 pub(crate) struct TailRows {
@@ -130,6 +135,40 @@ impl TailRows {
                 let below = counted.rows_below(counted.end());
                 counted.ends.push(below + rows);
             }
+        }
+        Ok(())
+    }
+}
+
+/// Counts what comes, stream by stream, for as long as somebody asks questions.
+pub(crate) async fn follow(pinner: Weak<Pinner>, streams: Vec<Arc<StreamDeclaration>>) {
+    let mut ticks = interval(COUNTED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen: HashMap<StreamName, Vec<Position>> = HashMap::new();
+    loop {
+        ticks.tick().await;
+        let Some(pinner) = pinner.upgrade() else { return };
+        for stream in &streams {
+            let Ok(end) = pinner.journal.end(&stream.name).await else {
+                continue;
+            };
+            let empty = end.iter().all(|end| end.offset == Offset(0));
+            if empty || seen.get(&stream.name) == Some(&end) {
+                continue;
+            }
+            if let Err(error) = pinner.count(stream).await {
+                // Whoever asks is told; here it only costs time later.
+                tracing::debug!(stream = stream.name.as_str(), %error, "the tail is not counted");
+            }
+            seen.insert(stream.name.clone(), end);
+        }
+    }
+}
+
+impl Pinner {
+    async fn count(&self, stream: &Arc<StreamDeclaration>) -> Result<(), QueryError> {
+        if let [range] = self.pin(stream).await?.tail[..] {
+            self.rows.locate(&stream.name, range, 0).await?;
         }
         Ok(())
     }
