@@ -50,6 +50,21 @@ fn a_journal_that_ends_before_what_the_lake_has_is_refused() {
         said.contains("the lake has stream `running` up to") && said.contains("adopt"),
         "{said}"
     );
+
+    // What the message says to do when the right one is gone.
+    std::fs::remove_dir_all(&journal).expect("moved away");
+    let adopted = tidemill(&["lake", "adopt", "--data-dir", directory])
+        .current_dir(data.path())
+        .output()
+        .expect("the binary");
+    assert!(adopted.status.success(), "{adopted:?}");
+    let program = Program::start(data.path(), &[]);
+    assert_eq!(program.ndjson("running", &running(50, 40)).status, 200);
+    assert_eq!(program.number("SELECT count(DISTINCT user_id) FROM running"), 90);
+    assert_eq!(program.number("SELECT max(_index) FROM running"), 89);
+    assert!(program.stop().success());
+    let program = Program::start(data.path(), &[]);
+    assert_eq!(program.number("SELECT count(*) FROM running"), 90);
 }
 
 #[test]

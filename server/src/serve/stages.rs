@@ -259,7 +259,8 @@ pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<
 /// oldest record on. Gives their names.
 pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<Vec<StreamName>, StartError> {
     let catalog = open_catalog(config, false)?;
-    let journal = open_journal(config, false).await?;
+    // For writing: it may be a new one, and nobody else may be at work.
+    let journal = open_journal(config, true).await?;
     let lake = open_lake(config, journal.as_ref(), false).await?;
     let mut adopted = Vec::new();
     for stream in catalog.iter() {
@@ -271,6 +272,7 @@ pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<
         lake.adopt(Arc::clone(stream), &start).await?;
         adopted.push(stream.name.clone());
     }
+    journal.close().await;
     Ok(adopted)
 }
 
