@@ -4,7 +4,7 @@
 //! reads what came since the last one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, record};
@@ -28,7 +28,7 @@ const COUNTED_EVERY: Duration = Duration::from_millis(200);
 /// Counts records; one for the process.
 pub(crate) struct TailRows {
     journal: Arc<dyn Journal>,
-    counted: Mutex<HashMap<(StreamName, Partition), Counted>>,
+    counted: std::sync::Mutex<HashMap<(StreamName, Partition), Arc<Mutex<Counted>>>>,
 }
 
 /// Where a row of a tail is.
@@ -100,14 +100,17 @@ impl TailRows {
         if range.to.0 - range.from.0 > RECORDS_MAX {
             return Ok(Located::Uncounted);
         }
-        let mut all = self.counted.lock().await;
-        let counted = all
-            .entry((stream.clone(), range.partition))
-            .or_insert_with(|| Counted::new(range.from));
+        // One lock a stream: counting a long tail holds up nobody who asks for another one's.
+        let counted = {
+            let mut all = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+            let counted = all.entry((stream.clone(), range.partition));
+            Arc::clone(counted.or_insert_with(|| Arc::new(Mutex::new(Counted::new(range.from)))))
+        };
+        let mut counted = counted.lock().await;
         if range.from < counted.first || range.from > counted.end() {
             *counted = Counted::new(range.from);
         }
-        self.count(stream, counted, range).await?;
+        self.count(stream, &mut counted, range).await?;
         counted.drop_below(range.from);
         let row = counted.rows_below(range.from) + row;
         let record = counted.ends.partition_point(|end| *end <= row);

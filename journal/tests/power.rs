@@ -295,3 +295,16 @@ async fn a_disk_without_room_for_a_segment_stops_nothing_for_good() {
     let found = readable(&open(&disk).expect("opens")).await.expect("readable");
     assert_eq!(found.len() as u64, position.offset.0);
 }
+
+/// Opening needs room for a header only: who else could make room, if not those that read the journal?
+#[tokio::test]
+async fn a_journal_on_a_full_disk_opens_for_those_who_read_it() {
+    let disk = TestDisk::new();
+    let journal = open(&disk).expect("opens");
+    journal.append(vec![batch("a", 0, 3)]).await.expect("appends");
+    drop(journal);
+    disk.fill(true);
+    let journal = open(&disk).expect("opens on a full disk");
+    let found = readable(&journal).await.expect("readable");
+    assert_eq!(found.into_values().collect::<Vec<_>>(), [[0, 1, 2]]);
+}

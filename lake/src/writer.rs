@@ -18,7 +18,8 @@ use crate::statistics::Statistics;
 use crate::table::UnlistedName;
 use encoder::Encoder;
 
-/// Encodes batches into one Parquet file as they come. CPU-bound: call it off the I/O threads.
+/// Encodes batches into one Parquet file as they come. CPU-bound: call it off the I/O threads. What is written is
+/// removed when it is dropped before it is finished.
 #[derive(Debug)]
 pub struct FileWriter {
     file: NewFile,
@@ -29,6 +30,25 @@ pub struct FileWriter {
     encoder: Option<Mutex<Encoder>>,
     statistics: Statistics,
     rows: u64,
+    unfinished: Unfinished,
+}
+
+/// Removes a file that is given up before it is finished: no commit has ever named it, and until the next vacuum
+/// it could be what fills the disk.
+#[derive(Debug)]
+struct Unfinished {
+    durable: Arc<Durable>,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What is left over, or was never begun, is vacuum's.
+            self.durable.remove(&self.path).ok();
+        }
+    }
 }
 
 /// A durable file that no commit lists yet. Dropping it leaves the file to vacuum.
@@ -64,6 +84,11 @@ impl FileWriter {
         options: WriterOptions,
     ) -> Self {
         let statistics = Statistics::new(table_schema);
+        let unfinished = Unfinished {
+            durable: Arc::clone(&file.durable),
+            path: file.directory.join(&file.name),
+            finished: false,
+        };
         Self {
             file,
             schema,
@@ -71,6 +96,7 @@ impl FileWriter {
             encoder: None,
             statistics,
             rows: 0,
+            unfinished,
         }
     }
 
@@ -137,6 +163,7 @@ impl FileWriter {
             .durable
             .sync_directory(&self.file.directory, SyncPoint::DataEntry);
         entry.map_err(|error| self.io("fsync the directory of", &error))?;
+        self.unfinished.finished = true;
         Ok(WrittenFile {
             path: self.file.name,
             bytes: file.bytes(),
@@ -144,14 +171,6 @@ impl FileWriter {
             statistics: self.statistics,
             _unlisted: self.file.unlisted,
         })
-    }
-
-    /// Gives it up: what was written is removed. No commit ever named it.
-    pub(crate) fn abandon(self) {
-        let path = self.file.directory.join(&self.file.name);
-        drop(self.encoder);
-        // What is left over is vacuumed.
-        self.file.durable.remove(&path).ok();
     }
 
     /// After a failed fsync that is what matters (I-8).

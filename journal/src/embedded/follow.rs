@@ -56,7 +56,11 @@ pub(super) fn durable_place(file: &dyn DiskFile) -> io::Result<Option<Place>> {
 /// The journal of a directory as a reader may show it, and whether somebody writes to it now. Changes nothing.
 pub(super) fn look(disk: &dyn Disk, directory: &Path) -> Result<(Found, bool), OpenError> {
     if !is_written(directory)? {
-        return Ok((find(disk, directory, false)?, false));
+        let found = find(disk, directory, false);
+        // Somebody who began to write meanwhile has changed what was looked at.
+        if !is_written(directory)? {
+            return Ok((found?, false));
+        }
     }
     let path = layout::durable(directory);
     let begun = Instant::now();
@@ -143,18 +147,26 @@ pub(super) async fn refresh(shared: &Arc<Shared>) -> Result<(), ReadError> {
 }
 
 fn look_again(shared: &Shared) -> Result<(), ReadError> {
-    let (Some(followed), Some(durable)) = (&shared.followed, &shared.durable) else {
+    let Some(followed) = &shared.followed else {
         return Ok(());
     };
     let directory = &shared.options.directory;
     let path = layout::durable(directory);
-    let io = |operation, path: &Path, source| ReadError::Io {
+    let failed = |operation, path: &Path, source| ReadError::Io {
         operation,
         path: path.to_owned(),
         source,
     };
     let mut followed = lock(followed);
-    let published = durable_place(&**durable).map_err(|error| io("read", &path, error))?;
+    let durable = match &shared.durable {
+        Some(durable) => Arc::clone(durable),
+        // Nobody had written when this one was opened.
+        None => match shared.disk.open(&path, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(|error| failed("open", &path, error))?,
+        },
+    };
+    let published = durable_place(&*durable).map_err(|error| failed("read", &path, error))?;
     let Some(place) = published.filter(|place| *place > *followed) else {
         return Ok(());
     };
@@ -166,7 +178,7 @@ fn look_again(shared: &Shared) -> Result<(), ReadError> {
             .map(|indexed| indexed.segment.clone());
         if let Some(segment) = newest {
             extend(&mut index, &segment, followed.byte, place.byte)
-                .map_err(|error| io("read", &segment.path, error))?;
+                .map_err(|error| failed("read", &segment.path, error))?;
         }
     } else {
         // The writer has begun another segment, and may have removed old ones: their files are let go here.

@@ -107,6 +107,10 @@ impl EmbeddedJournal {
             disk.remove(unfinished).map_err(io_error("remove", unfinished))?;
         }
         found.make_durable()?;
+        if let Some((_, last)) = found.index.segments.last_key_value() {
+            // What it reserved may be all the room that the next one finds.
+            last.segment.cut_reserved(last.end);
+        }
         let id = found.journal.unwrap_or_else(Uuid::new_v4);
         let previous = found.index.segments.last_key_value();
         let header = SegmentHeader {
@@ -118,7 +122,14 @@ impl EmbeddedJournal {
             bytes: 0,
         };
         let path = layout::segment(directory, header.number);
-        let segment = Segment::create(&*disk, directory, header, options.segment_bytes);
+        let segment = Segment::create(&*disk, directory, header.clone(), options.segment_bytes);
+        let segment = match segment {
+            // On a full disk the journal opens all the same: readers and the sink are what makes room.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Segment::create(&*disk, directory, header, 0)
+            }
+            created => created,
+        };
         let segment = segment.map_err(io_error("create", &path))?;
         let place = Place {
             segment: segment.header.number,

@@ -202,7 +202,12 @@ impl Found {
             segment: *number,
             byte: last.end,
         });
-        if place <= found {
+        let earlier = self
+            .index
+            .segments
+            .get(&place.segment)
+            .filter(|_| place.segment < found.segment);
+        if place <= found && earlier.is_none_or(|earlier| place.byte <= earlier.end) {
             return Ok(());
         }
         Err(OpenError::Damaged {
@@ -254,7 +259,8 @@ impl Found {
         }
         self.named_durable = match durable.segment == segment.header.number {
             true => durable.byte.max(segment.header.bytes),
-            false => segment.header.bytes,
+            // Not even its header is known to be.
+            false => 0,
         };
         self.bytes_cut = beyond.end.max(byte) - group_begin;
         self.index.ends = ends;

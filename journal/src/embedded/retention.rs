@@ -41,7 +41,11 @@ pub(super) fn remove_stored(
             }
         };
         let directory = &shared.options.directory;
-        shared.disk.remove(&path).map_err(io("remove", &path))?;
+        match shared.disk.remove(&path) {
+            // Somebody else did it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(io("remove", &path))?,
+        }
         let synced = shared.disk.sync_directory(directory, SyncPoint::Removal);
         if let Err(error) = &synced {
             shared.set_poison(AppendError::Poisoned {

@@ -37,6 +37,8 @@ pub(super) struct Segment {
     pub(super) header: SegmentHeader,
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) path: PathBuf,
+    /// Up to where room is reserved on the disk.
+    pub(super) reserved: u64,
 }
 
 /// Why a segment cannot be opened.
@@ -135,10 +137,18 @@ impl Segment {
                 Err(left) => io::Error::other(format!("{error}; and cannot remove what was begun: {left}")),
             });
         }
-        file.write_at(&bytes, 0)?;
-        file.sync(SyncPoint::SegmentHeader)?;
-        disk.sync_directory(directory, SyncPoint::SegmentEntry)?;
-        Ok(Self { header, file, path })
+        // From here on there may be a segment on the disk, so no error may look as if one could go on without it.
+        let written = file.write_at(&bytes, 0);
+        let synced = written.and_then(|()| file.sync(SyncPoint::SegmentHeader));
+        let entered = synced.and_then(|()| disk.sync_directory(directory, SyncPoint::SegmentEntry));
+        entered.map_err(|error| io::Error::other(format!("after it was begun: {error}")))?;
+        let reserved = allocate.max(header.bytes);
+        Ok(Self {
+            header,
+            file,
+            path,
+            reserved,
+        })
     }
 
     pub(super) fn open(disk: &dyn Disk, path: &Path, write: bool) -> Result<Self, HeaderError> {
@@ -148,6 +158,7 @@ impl Segment {
             header,
             file,
             path: path.to_owned(),
+            reserved: 0,
         })
     }
 

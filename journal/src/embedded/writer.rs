@@ -193,7 +193,11 @@ impl Writer {
         // What is reserved for this segment is not free any more; the next one is reserved as a whole.
         let segment_bytes = self.shared.options.segment_bytes;
         let rolls = self.end + bytes > segment_bytes;
-        let takes = if rolls { bytes.max(segment_bytes) } else { 0 };
+        let takes = if rolls {
+            bytes.max(segment_bytes)
+        } else {
+            (self.end + bytes).saturating_sub(self.segment.reserved.max(self.end))
+        };
         let near = self.free_bytes < reserve_bytes.saturating_add(takes + FREE_SPACE_BYTES);
         if !recent || near || self.free_written > FREE_SPACE_BYTES {
             match self.shared.disk.free_bytes(&self.shared.options.directory) {

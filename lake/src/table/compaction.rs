@@ -86,7 +86,7 @@ impl Inner {
         for source in &sources {
             let (file, place) = (&current.ours.files[*source], &current.places[*source]);
             if !self.copy(file, *place, &columns, &mut merged, cancelled)? {
-                merged.abandon();
+                drop(merged);
                 return Ok(None);
             }
         }

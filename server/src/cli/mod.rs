@@ -90,6 +90,7 @@ fn start(arguments: Arguments) -> Outcome {
         _ => "info",
     };
     logs::begin(&arguments.logs, level)?;
+    crate::serve::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .on_thread_start(crate::serve::let_the_sink_go_first)

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use event::limits::STREAMS_MAX;
 use event::{Catalog, StreamDeclaration};
 
 /// The file's name in the data directory.
@@ -55,6 +56,14 @@ pub(super) fn open(data_dir: &Path, declared: Vec<StreamDeclaration>) -> Result<
             message: error.to_string(),
         }
     })?;
+    if evolved.len() > STREAMS_MAX {
+        let message = format!(
+            "{} streams with those that are no longer declared, whose events are still there; at most {STREAMS_MAX} are \
+             allowed",
+            evolved.len()
+        );
+        return Err(CatalogError::Evolution { path, message });
+    }
     if !known || stored.as_ref() != Some(&evolved) {
         write(data_dir, &path, &event::catalog::to_toml(&evolved))?;
         tracing::info!(path = %path.display(), streams = evolved.len(), "stored the catalog");

@@ -36,6 +36,7 @@ pub use catalog::CatalogError;
 pub(crate) use priority::let_the_sink_go_first;
 use routes::Routes;
 pub(crate) use signals::Signals;
+pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
 pub(crate) use stages::{adopt_tables, journal_directory, open_tables, read_only_router};

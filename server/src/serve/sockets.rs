@@ -28,8 +28,9 @@ pub(super) struct Accepted {
     pub(super) place: OwnedSemaphorePermit,
 }
 
-/// Raises the soft limit of file descriptors to the hard one and gives how many connections fit.
-pub(super) fn connections_max(wanted: u64) -> u64 {
+/// Raises the soft limit of file descriptors to the hard one, and gives it; `None` when there is none. To be done
+/// before anything is opened: a long journal has many segments, and each is an open file.
+pub(crate) fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -40,7 +41,12 @@ pub(super) fn connections_max(wanted: u64) -> u64 {
             Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
         }
     }
-    let Some(descriptors) = limit.current else {
+    limit.current
+}
+
+/// Raises the limit of file descriptors and gives how many connections fit.
+pub(super) fn connections_max(wanted: u64) -> u64 {
+    let Some(descriptors) = raise_open_files() else {
         return wanted;
     };
     let fits = descriptors.saturating_sub(DESCRIPTORS_KEPT.min(descriptors / 2));

@@ -116,8 +116,10 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
         Vec::new()
     };
-    if writes {
+    if sink {
         check_positions(&*journal, &tables).await?;
+    } else if ingest {
+        check_positions(&*journal, &tables_of(&lake, &catalog).await?).await?;
     }
     let lake_sink = match &sink_runtime {
         Some(runtime) => {
