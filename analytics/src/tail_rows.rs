@@ -86,7 +86,7 @@ impl TailRows {
     pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
         Self {
             journal,
-            counted: Mutex::default(),
+            counted: std::sync::Mutex::default(),
         }
     }
 
