@@ -396,17 +396,18 @@ impl Inner {
 
     /// Compares the table with its journal and declaration, and adds columns that are new in the declaration.
     fn fit(&self, current: &Current) -> Result<(), LakeError> {
+        if self.read_only {
+            return Ok(());
+        }
         let found = &current.metadata.journal;
-        // Whoever only reads may have found no journal at all, and then reads the lake alone.
-        let alone = self.read_only && self.journal == uuid::Uuid::nil().to_string();
-        if *found != self.journal && !alone {
+        if *found != self.journal {
             return Err(LakeError::OtherJournal {
                 stream: self.stream.name.to_string(),
                 found: found.clone(),
                 expected: self.journal.clone(),
             });
         }
-        if !self.read_only && current.ours.schema != self.schema {
+        if current.ours.schema != self.schema {
             self.add_columns(current)?;
         }
         Ok(())
