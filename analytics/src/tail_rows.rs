@@ -28,8 +28,11 @@ const COUNTED_EVERY: Duration = Duration::from_millis(200);
 /// Counts records; one for the process.
 pub(crate) struct TailRows {
     journal: Arc<dyn Journal>,
-    counted: std::sync::Mutex<HashMap<(StreamName, Partition), Arc<Mutex<Counted>>>>,
+    counted: std::sync::Mutex<Tails>,
 }
+
+/// A lock for each partition of each stream.
+type Tails = HashMap<(StreamName, Partition), Arc<Mutex<Counted>>>;
 
 /// Where a row of a tail is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
