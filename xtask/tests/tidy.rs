@@ -41,7 +41,11 @@ const WALLS: &[(&str, &[&str])] = &[
     ("datafusion-functions-json", &["analytics"]),
     ("delta_kernel", &["lake"]),
     ("delta_kernel_default_engine", &["lake"]),
+    ("mysql_async", &["sink"]),
     ("parquet", &["lake", "analytics", "benches"]),
+    ("rdkafka", &["journal"]),
+    ("tokio-postgres", &["sink"]),
+    ("tokio-postgres-rustls", &["sink"]),
 ];
 
 /// Longest file without its tests, in lines.
