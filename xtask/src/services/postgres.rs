@@ -43,6 +43,8 @@ impl Server for Postgres {
     }
 
     fn launch(&self, home: &Home) -> Result<Launch, String> {
+        // Names a process that is dead by now; where nobody buries the dead, the server would take it for alive.
+        let _ = fs::remove_file(Path::new(&home.data()).join("cluster/postmaster.pid"));
         Ok(Launch::of(program("postgres")?)
             .with([
                 "-D".to_owned(),

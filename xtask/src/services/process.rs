@@ -198,7 +198,7 @@ fn has_mark(id: u32, mark: &str) -> bool {
 fn works_in(id: u32, data: &Path) -> bool {
     let terminal = fields(id).and_then(|fields| fields.get(4).cloned());
     let directory = fs::read_link(format!("/proc/{id}/cwd"));
-    terminal.as_deref() == Some("0") && directory.is_ok_and(|directory| directory == data)
+    terminal.as_deref() == Some("0") && directory.is_ok_and(|directory| directory.starts_with(data))
 }
 
 /// Names this run of the machine.
