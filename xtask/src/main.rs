@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test | services | fmt | lint | soak | bench | coverage`.
+//! Developer commands: `cargo xtask test | services | fmt | lint | deny | soak | bench | coverage` and some more.
 //!
 //! One command equals CI: `.ci/run` calls `cargo xtask test` and nothing else. Every step prints the command
 //! that it runs, so that a red one can be repeated by hand, and the first red step ends the run. Everything is
@@ -6,6 +6,7 @@
 //! compiles DataFusion once more.
 
 mod cargo;
+mod checks;
 mod services;
 mod suite;
 
@@ -16,13 +17,16 @@ use cargo::{build_directory, cargo, run};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test      everything that CI checks: formatting, all tests with real servers, lints
-  services  up, down, status: the servers that tests use (Kafka, MariaDB, PostgreSQL, …)
-  fmt       formats all code
-  lint      clippy without warnings, on all targets
-  soak      the fault tests with full counts (hours: TIDEMILL_SOAK=1)
-  bench     criterion and the end-to-end scenarios, writes a line to benches/history.jsonl
-  coverage  line coverage of the tests as HTML (needs `cargo install cargo-llvm-cov`)";
+  test        everything that CI checks: formatting, dependencies, all tests with real servers, lints
+  services    up, down, status: the servers that tests use (Kafka, MariaDB, PostgreSQL, …)
+  fmt         formats all code
+  lint        clippy without warnings, on all targets
+  deny        licences, bans and sources of all dependencies
+  advisories  known holes in dependencies (fetches a database from the network)
+  compose     the Compose files against their schema
+  soak        the fault tests with full counts (hours: TIDEMILL_SOAK=1)
+  bench       criterion and the end-to-end scenarios, writes a line to benches/history.jsonl
+  coverage    line coverage of the tests as HTML (needs `cargo install cargo-llvm-cov`)";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -33,6 +37,9 @@ fn main() -> ExitCode {
         "services" => return services::main(&rest),
         "fmt" => cargo(&["fmt", "--all"], &[]),
         "lint" => suite::lint(),
+        "deny" => checks::deny(),
+        "advisories" => checks::advisories(),
+        "compose" => checks::compose(),
         "soak" => suite::soak(&rest),
         "bench" => bench(&rest),
         "coverage" => cargo(&["llvm-cov", "--release", "--workspace", "--html"], &[]),

@@ -6,6 +6,7 @@
 //! `TIDEMILL_SERVICES_REQUIRED` makes each test that misses one fail.
 
 use crate::cargo::{cargo, cargo_read};
+use crate::checks;
 use crate::services::{self, Guard, Means, Variables};
 
 /// How a test begins the line in which it says what it misses.
@@ -14,6 +15,7 @@ const SKIPPED: &str = "SKIPPED: ";
 /// What CI checks. Cheap checks come first, so that a forgotten `fmt` is known after a second.
 pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], &[])?;
+    checks::compose()?;
     let mut skipped = Vec::new();
     let done = run_tests(rest, &[], &mut skipped).and_then(|()| lint());
     lament(&skipped);

@@ -35,7 +35,7 @@ const FURTHER_FOLDERS: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin", "/us
 const START_POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Where downloads and what is built from them are kept.
-pub(super) fn cache() -> Result<PathBuf, String> {
+pub(crate) fn cache() -> Result<PathBuf, String> {
     let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let folder = named("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -46,7 +46,7 @@ pub(super) fn cache() -> Result<PathBuf, String> {
 }
 
 /// A program by name, wherever it lies.
-pub(super) fn program(name: &str) -> Result<PathBuf, String> {
+pub(crate) fn program(name: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(FURTHER_FOLDERS.iter().map(PathBuf::from))
