@@ -6,6 +6,8 @@ use event::{Offset, Partition};
 use journal::ReadError;
 use lake::{CommitError, LakeError};
 
+use crate::database::DatabaseError;
+
 /// Who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -57,6 +59,9 @@ pub enum SinkError {
     /// The table did not take the files.
     #[error("commit to the lake")]
     Commit(#[from] CommitError),
+    /// A database cannot be written or read.
+    #[error("write the database")]
+    Database(#[from] DatabaseError),
     /// A thread that encoded columns panicked.
     #[error("the encoding thread ended: {message}")]
     Thread {
@@ -85,6 +90,7 @@ impl SinkError {
                     lake::Fault::Input | lake::Fault::Fatal => Fault::Fatal,
                 }
             }
+            Self::Database(error) => error.fault(),
             Self::Commit(CommitError::NotContiguous { .. })
             | Self::Record { .. }
             | Self::Columns { .. }

@@ -14,13 +14,15 @@
 //! The same files for each, so that the second is read for free: `mod.rs` (start, shut down, progress),
 //! `options.rs` (settings), `consumer.rs` (one stream's loop: read, write, commit, try again), and one file for
 //! what is open between two commits (the lake: `open_file.rs`). [`backoff`], [`error`] and [`progress`] serve
-//! them all.
+//! them all. Databases share one anatomy, [`database`], and differ behind its two traits.
 
 pub mod backoff;
+pub mod database;
 pub mod error;
 pub mod lake;
 pub mod progress;
 
+pub use database::{DatabaseOptions, DatabaseProgress, DatabaseSink, OnConflict, TableMapping};
 pub use error::{Fault, SinkError};
 pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};
 pub use progress::StreamProgress;

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use event::{Offset, Partition, StreamName};
+use journal::{Journal, ReadError};
 
 /// How far a destination is with one partition of one stream.
 #[derive(Clone, Debug)]
@@ -58,4 +59,15 @@ impl Shared {
     pub(crate) fn update(&self, change: impl FnOnce(&mut StreamProgress)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// The journal's end in one partition.
+pub(crate) async fn end_of(
+    journal: &dyn Journal,
+    stream: &StreamName,
+    partition: Partition,
+) -> Result<Offset, ReadError> {
+    let ends = journal.end(stream).await?;
+    let end = ends.iter().find(|position| position.partition == partition);
+    Ok(end.map_or(Offset(0), |position| position.offset))
 }

@@ -1,0 +1,164 @@
+//! From the journal into the rows of the next transaction, while the last one is being written.
+//!
+//! One [`Rows`] is filled as long as the writer is busy with the one before, so that there are never more than two
+//! in memory for a stream, and many small records become one transaction when the database is slow.
+
+use std::sync::Arc;
+
+use event::{Offset, Partition, Position, StreamDeclaration};
+use journal::{Journal, JournalReader, Record};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::options::DatabaseOptions;
+use super::rows::Rows;
+use crate::SinkError;
+use crate::progress::{Shared, end_of};
+
+/// Most bytes of records that one read takes: what one call to the decoding thread works on.
+const READ_BYTES: usize = 4 << 20;
+
+/// Reads one partition of one stream forward.
+pub(super) struct Gatherer {
+    pub(super) stream: Arc<StreamDeclaration>,
+    pub(super) partition: Partition,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) options: Arc<DatabaseOptions>,
+    pub(super) progress: Arc<Shared>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// When to end.
+#[derive(Clone, Copy)]
+enum Until {
+    /// Not yet.
+    Told,
+    /// At this offset or this moment: what the journal had when the stop was asked for.
+    Drained(Offset, Instant),
+}
+
+/// What woke the gatherer.
+enum Wake {
+    Stop,
+    Due,
+    Records(Vec<Record>),
+}
+
+impl Gatherer {
+    /// Fills one [`Rows`] after the other from `from` on. Ends when it was told to stop and what the journal had
+    /// then is read, or when nobody takes the rows any more.
+    pub(super) async fn run(mut self, from: Offset, out: mpsc::Sender<Arc<Rows>>) -> Result<(), SinkError> {
+        let position = Position::new(self.partition, from);
+        let mut reader = self.journal.reader(&self.stream.name, position).await?;
+        let mut until = Until::Told;
+        loop {
+            // A place first, then rows: so only one is filled while another one waits.
+            let Ok(place) = out.reserve().await else {
+                return Ok(());
+            };
+            let (rows, ended) = self.fill(reader.as_mut(), &mut until).await?;
+            if rows.to() > rows.from() {
+                place.send(Arc::new(rows));
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads until a transaction is worth it, or old enough. Says too whether that is all.
+    async fn fill(
+        &mut self,
+        reader: &mut dyn JournalReader,
+        until: &mut Until,
+    ) -> Result<(Rows, bool), SinkError> {
+        let mut rows = Rows::new(self.partition, reader.position().offset);
+        let mut due = None;
+        while rows.len() < self.options.batch_rows && rows.bytes() < self.options.batch_bytes {
+            if let Until::Drained(end, deadline) = *until
+                && (rows.to() >= end || Instant::now() >= deadline)
+            {
+                return Ok((rows, true));
+            }
+            match self.wake(reader, *until, due).await? {
+                Wake::Stop => {
+                    let end = end_of(self.journal.as_ref(), &self.stream.name, self.partition).await?;
+                    *until = Until::Drained(end, Instant::now() + self.options.drain);
+                }
+                Wake::Due => return Ok((rows, false)),
+                Wake::Records(records) => {
+                    rows = self.take(rows, records).await?;
+                    due.get_or_insert_with(|| Instant::now() + self.options.commit_every);
+                }
+            }
+        }
+        Ok((rows, false))
+    }
+
+    async fn wake(
+        &mut self,
+        reader: &mut dyn JournalReader,
+        until: Until,
+        due: Option<Instant>,
+    ) -> Result<Wake, SinkError> {
+        let due = match (until, due) {
+            (Until::Drained(_, deadline), _) => Some(deadline),
+            (Until::Told, due) => due,
+        };
+        let aged = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let told = matches!(until, Until::Told);
+        tokio::select! {
+            biased;
+            _ = self.stopping.wait_for(|stop| *stop), if told => Ok(Wake::Stop),
+            () = aged => Ok(Wake::Due),
+            records = reader.next(READ_BYTES.min(self.options.batch_bytes)) => Ok(Wake::Records(records?)),
+        }
+    }
+
+    /// Decodes records into rows, on a thread for such work.
+    async fn take(&self, mut rows: Rows, records: Vec<Record>) -> Result<Rows, SinkError> {
+        let stream = Arc::clone(&self.stream);
+        let decoded = tokio::task::spawn_blocking(move || {
+            for record in &records {
+                push(&mut rows, &stream, record)?;
+            }
+            Ok::<_, SinkError>(rows)
+        });
+        let rows = decoded.await.map_err(|error| SinkError::Thread {
+            message: error.to_string(),
+        })??;
+        self.progress.update(|progress| {
+            progress.read = rows.to();
+            progress.rows_open = rows.len() as u64;
+        });
+        Ok(rows)
+    }
+}
+
+fn push(rows: &mut Rows, stream: &StreamDeclaration, record: &Record) -> Result<(), SinkError> {
+    let (partition, offset) = (record.partition, record.offset);
+    if offset != rows.to() {
+        return Err(SinkError::OutOfOrder {
+            found: offset,
+            expected: rows.to(),
+        });
+    }
+    let batch = event::record::decode(&record.payload).map_err(|source| SinkError::Record {
+        partition,
+        offset,
+        source,
+    })?;
+    let columns = event::schema::to_lake(&batch, partition, offset, stream);
+    let columns = columns.map_err(|source| SinkError::Columns {
+        partition,
+        offset,
+        source,
+    })?;
+    rows.push(columns, offset.next());
+    Ok(())
+}

@@ -1,0 +1,394 @@
+//! Which table a stream becomes, and which column a field.
+//!
+//! By default the table is named as the stream, after the destination's prefix, and has every column of the lake:
+//! the declared fields, `_extra`, `_received_at`, `_trace_id`, `_partition`, `_offset`, `_row`; the last three are
+//! the primary key, so an event has one row whatever happens.
+//!
+//! A declared [`TableMapping`] names the table, picks and renames columns, keeps the whole event as JSON in a column
+//! of its own, and may have a key of its own. Then events may repeat a key, and what happens to those is said by
+//! [`OnConflict`].
+//!
+//! Names go into SQL, always quoted. They are refused unless they match `^[a-zA-Z_][a-zA-Z0-9_]{0,63}$`, never
+//! cleaned up: two names must not become one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use event::schema::{EXTRA, OFFSET, PARTITION, RECEIVED_AT, ROW, TRACE_ID};
+use event::{FieldType, StreamDeclaration, StreamName};
+
+use super::session::{POSITIONS_TABLE, REFUSED_TABLE};
+
+/// Longest name of a table or column, in bytes: what MySQL takes. PostgreSQL takes 63 and says so in its check.
+pub const IDENTIFIER_BYTES_MAX: usize = 64;
+
+/// The columns that say where an event is in the journal, in the order in which they are the key.
+const POSITION_COLUMNS: [&str; 3] = [PARTITION, OFFSET, ROW];
+
+/// What happens to an event whose own key is in the table already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It goes to `tidemill_refused` with the database's reason, so that nobody misses it.
+    #[default]
+    Refuse,
+    /// The row that is there stays, the event is left out.
+    Ignore,
+    /// The event replaces the row: every mapped column gets its value.
+    Update,
+}
+
+/// What is declared about a stream's table in one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableMapping {
+    /// The table. Default: the destination's prefix and the stream's name.
+    pub table: Option<String>,
+    /// Field or system column → column; what is not named is left out. Default: every column under its own name.
+    pub columns: Option<BTreeMap<String, String>>,
+    /// Columns that are the primary key. Default: `_partition`, `_offset`, `_row`, which are added when they are
+    /// not mapped.
+    pub key: Vec<String>,
+    /// A column for the whole event as one JSON object.
+    pub event: Option<String>,
+    /// What happens to a repeated key of its own.
+    pub on_conflict: OnConflict,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// `true` or `false`; a Boolean array.
+    Bool,
+    /// 64 bits; an Int64 array.
+    Int,
+    /// 32 bits; an Int32 array.
+    Int32,
+    /// A finite double; a Float64 array.
+    Float,
+    /// Text of at most so many bytes; a Utf8 array.
+    Text {
+        /// Most bytes.
+        max_bytes: usize,
+    },
+    /// One of some texts, to which later declarations may add; a Utf8 array.
+    Enum {
+        /// Bytes of today's longest one.
+        longest_bytes: usize,
+    },
+    /// 36 characters in lower case; a Utf8 array.
+    Uuid,
+    /// Microseconds since 1970 in UTC; a timestamp array.
+    Timestamp,
+    /// The text of a JSON value; a Utf8 array.
+    Json,
+    /// 32 hexadecimal digits; a Utf8 array.
+    TraceId,
+}
+
+/// Where a column's values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A column of the lake's schema, by its number there.
+    Lake(usize),
+    /// The whole event as one JSON object, made by [`super::event_text`].
+    Event,
+}
+
+/// One column of a target table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, which matches the pattern.
+    pub name: String,
+    /// What it holds.
+    pub kind: ColumnKind,
+    /// Where its values come from.
+    pub source: Source,
+    /// Whether a value may be absent.
+    pub nullable: bool,
+}
+
+/// A stream's table in one destination: a mapping that was checked against the declaration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetTable {
+    /// The stream.
+    pub stream: Arc<StreamDeclaration>,
+    /// The table's name, which matches the pattern.
+    pub name: String,
+    /// The columns, in order: the lake's, then the whole event.
+    pub columns: Vec<Column>,
+    /// Numbers of the columns that are the primary key, in its order.
+    pub key: Vec<usize>,
+    /// Whether the key is one of its own, so that it may repeat.
+    pub own_key: bool,
+    /// What happens to a repeated key of its own.
+    pub on_conflict: OnConflict,
+}
+
+/// Why a stream cannot have such a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MappingError {
+    /// A name that is no harmless identifier.
+    #[error("{what} `{name}` is not allowed: it must match ^[a-zA-Z_][a-zA-Z0-9_]{{0,63}}$")]
+    Name {
+        /// `table`, `column`.
+        what: &'static str,
+        /// The name, cut after 100 characters.
+        name: String,
+    },
+    /// The table is one of Tidemill's own.
+    #[error("table `{name}` is Tidemill's own")]
+    Reserved {
+        /// The name.
+        name: String,
+    },
+    /// A mapped field that the stream does not have.
+    #[error("stream `{stream}` has no field or system column `{field}`")]
+    NoField {
+        /// The stream.
+        stream: StreamName,
+        /// What was mapped.
+        field: String,
+    },
+    /// Two columns of one name; case does not tell them apart.
+    #[error("column `{name}` is there twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A column of the key that is not there.
+    #[error("key column `{name}` is no column of the table")]
+    NoKeyColumn {
+        /// The name.
+        name: String,
+    },
+    /// A column of the key whose values may be absent, or are of a type that cannot be compared.
+    #[error("column `{name}` cannot be in the key: {reason}")]
+    KeyColumn {
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// What to do about repeated keys is said, but the key cannot repeat.
+    #[error("`on_conflict` without a `key`: the key by position never repeats")]
+    ConflictWithoutKey,
+    /// Two streams that go to one table need keys of their own, since positions are those of a stream.
+    #[error("streams `{first}` and `{second}` both go to table `{table}`, so both need a `key` of their own")]
+    Shared {
+        /// The table.
+        table: String,
+        /// One stream.
+        first: StreamName,
+        /// The other.
+        second: StreamName,
+    },
+    /// This kind of database cannot have such a table.
+    #[error("table `{table}`: {reason}")]
+    Unsupported {
+        /// The table.
+        table: String,
+        /// What does not fit, with the limit and what was found.
+        reason: String,
+    },
+}
+
+impl TargetTable {
+    /// Checks a mapping, or takes the default one, for a stream.
+    ///
+    /// # Errors
+    /// [`MappingError`] (input) that names what is wrong.
+    pub fn resolve(
+        stream: Arc<StreamDeclaration>,
+        prefix: &str,
+        mapping: Option<&TableMapping>,
+    ) -> Result<Self, MappingError> {
+        let default = TableMapping::default();
+        let mapping = mapping.unwrap_or(&default);
+        let name = match &mapping.table {
+            Some(table) => table.clone(),
+            None => format!("{prefix}{}", stream.name),
+        };
+        check_identifier("table", &name)?;
+        if [POSITIONS_TABLE, REFUSED_TABLE].contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(MappingError::Reserved { name });
+        }
+        let own_key = !mapping.key.is_empty();
+        if !own_key && mapping.on_conflict != OnConflict::Refuse {
+            return Err(MappingError::ConflictWithoutKey);
+        }
+        let columns = columns(&stream, mapping, !own_key)?;
+        let mut names = BTreeSet::new();
+        for column in &columns {
+            check_identifier("column", &column.name)?;
+            if !names.insert(column.name.to_ascii_lowercase()) {
+                return Err(MappingError::Twice {
+                    name: column.name.clone(),
+                });
+            }
+        }
+        let key = key(&stream, mapping, &columns)?;
+        Ok(Self {
+            stream,
+            name,
+            columns,
+            key,
+            own_key,
+            on_conflict: mapping.on_conflict,
+        })
+    }
+
+    /// The columns of the key, in its order.
+    pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
+        self.key.iter().map(|index| &self.columns[*index])
+    }
+}
+
+/// Refuses two streams in one table unless their keys are their own.
+///
+/// # Errors
+/// [`MappingError::Shared`].
+pub fn check_shared(tables: &[Arc<TargetTable>]) -> Result<(), MappingError> {
+    for (index, first) in tables.iter().enumerate() {
+        for second in &tables[index + 1..] {
+            let same = first.name.eq_ignore_ascii_case(&second.name);
+            if same && !(first.own_key && second.own_key) {
+                return Err(MappingError::Shared {
+                    table: first.name.clone(),
+                    first: first.stream.name.clone(),
+                    second: second.stream.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the name of a table or column.
+fn check_identifier(what: &'static str, name: &str) -> Result<(), MappingError> {
+    let bytes = name.as_bytes();
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let fits = bytes.len() <= IDENTIFIER_BYTES_MAX
+        && bytes.first().is_some_and(|first| !first.is_ascii_digit())
+        && bytes.iter().all(allowed);
+    if fits {
+        Ok(())
+    } else {
+        Err(MappingError::Name {
+            what,
+            name: name.chars().take(100).collect(),
+        })
+    }
+}
+
+/// The mapped columns in the lake's order, then the whole event.
+fn columns(
+    stream: &StreamDeclaration,
+    mapping: &TableMapping,
+    by_position: bool,
+) -> Result<Vec<Column>, MappingError> {
+    let schema = event::schema::lake(stream);
+    if let Some(mapped) = &mapping.columns
+        && let Some(unknown) = mapped
+            .keys()
+            .find(|field| schema.column_with_name(field).is_none())
+    {
+        return Err(MappingError::NoField {
+            stream: stream.name.clone(),
+            field: unknown.chars().take(100).collect(),
+        });
+    }
+    let name_of = |field: &str| match &mapping.columns {
+        None => Some(field.to_owned()),
+        Some(mapped) => mapped
+            .get(field)
+            .cloned()
+            .or_else(|| (by_position && POSITION_COLUMNS.contains(&field)).then(|| field.to_owned())),
+    };
+    let mut columns = Vec::with_capacity(schema.fields().len() + 1);
+    for (index, field) in schema.fields().iter().enumerate() {
+        if let Some(name) = name_of(field.name()) {
+            columns.push(Column {
+                name,
+                kind: kind(stream, field.name()),
+                source: Source::Lake(index),
+                nullable: field.is_nullable(),
+            });
+        }
+    }
+    if let Some(name) = &mapping.event {
+        columns.push(Column {
+            name: name.clone(),
+            kind: ColumnKind::Json,
+            source: Source::Event,
+            nullable: false,
+        });
+    }
+    Ok(columns)
+}
+
+/// What a column of the lake's schema holds.
+fn kind(stream: &StreamDeclaration, column: &str) -> ColumnKind {
+    match column {
+        EXTRA => ColumnKind::Json,
+        RECEIVED_AT => ColumnKind::Timestamp,
+        TRACE_ID => ColumnKind::TraceId,
+        PARTITION | ROW => ColumnKind::Int32,
+        OFFSET => ColumnKind::Int,
+        field => match stream.field(field).map(|field| &field.kind) {
+            Some(FieldType::Bool) => ColumnKind::Bool,
+            Some(FieldType::Int { .. }) => ColumnKind::Int,
+            Some(FieldType::Float { .. }) => ColumnKind::Float,
+            Some(FieldType::String { max_bytes }) => ColumnKind::Text {
+                max_bytes: *max_bytes,
+            },
+            Some(FieldType::Enum { values }) => ColumnKind::Enum {
+                longest_bytes: values.iter().map(String::len).max().unwrap_or(0),
+            },
+            Some(FieldType::Uuid) => ColumnKind::Uuid,
+            Some(FieldType::Timestamp { .. }) => ColumnKind::Timestamp,
+            Some(FieldType::Json) | None => ColumnKind::Json,
+        },
+    }
+}
+
+/// The numbers of the key's columns.
+fn key(
+    stream: &StreamDeclaration,
+    mapping: &TableMapping,
+    columns: &[Column],
+) -> Result<Vec<usize>, MappingError> {
+    if mapping.key.is_empty() {
+        let schema = event::schema::lake(stream);
+        let first = schema.fields().len() - POSITION_COLUMNS.len();
+        let by_position = (first..schema.fields().len()).map(|number| {
+            let source = Source::Lake(number);
+            let found = columns.iter().position(|column| column.source == source);
+            found.expect("`columns` adds the columns of the position when there is no other key")
+        });
+        return Ok(by_position.collect());
+    }
+    let mut key = Vec::with_capacity(mapping.key.len());
+    for name in &mapping.key {
+        let same = |column: &Column| column.name.eq_ignore_ascii_case(name);
+        let Some(index) = columns.iter().position(same) else {
+            return Err(MappingError::NoKeyColumn { name: name.clone() });
+        };
+        let refused = |reason: &str| MappingError::KeyColumn {
+            name: name.clone(),
+            reason: reason.to_owned(),
+        };
+        if columns[index].nullable {
+            return Err(refused("its field is optional"));
+        }
+        if columns[index].kind == ColumnKind::Json {
+            return Err(refused("it holds JSON"));
+        }
+        if key.contains(&index) {
+            return Err(MappingError::Twice { name: name.clone() });
+        }
+        key.push(index);
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use event::FieldDeclaration;
+
+use super::*;
+
+fn stream() -> Arc<StreamDeclaration> {
+    let field = |name: &str, kind, optional| FieldDeclaration {
+        name: name.to_owned(),
+        kind,
+        optional,
+        description: String::new(),
+        path: vec![name.to_owned()],
+    };
+    Arc::new(StreamDeclaration {
+        name: StreamName::parse("running").expect("allowed"),
+        fields: vec![
+            field("user_id", FieldType::Uuid, false),
+            field("note", FieldType::String { max_bytes: 99 }, true),
+        ],
+        ..StreamDeclaration::rejects()
+    })
+}
+
+fn columns_of(pairs: &[(&str, &str)]) -> Option<BTreeMap<String, String>> {
+    let pairs = pairs.iter();
+    Some(
+        pairs
+            .map(|(field, column)| ((*field).to_owned(), (*column).to_owned()))
+            .collect(),
+    )
+}
+
+fn names(table: &TargetTable) -> Vec<&str> {
+    table.columns.iter().map(|column| column.name.as_str()).collect()
+}
+
+#[test]
+fn without_a_mapping_every_column_is_there_and_the_position_is_the_key() {
+    let table = TargetTable::resolve(stream(), "app_", None).expect("resolves");
+    assert_eq!(table.name, "app_running");
+    let all = [
+        "user_id",
+        "note",
+        "_received_at",
+        "_trace_id",
+        "_partition",
+        "_offset",
+        "_row",
+    ];
+    assert_eq!(names(&table), all);
+    assert_eq!((table.key.as_slice(), table.own_key), (&[4, 5, 6][..], false));
+    assert_eq!(table.columns[1].kind, ColumnKind::Text { max_bytes: 99 });
+    assert!(table.columns[1].nullable && !table.columns[0].nullable);
+}
+
+#[test]
+fn a_mapping_picks_renames_and_keeps_the_whole_event() {
+    let mapping = TableMapping {
+        table: Some("Runs".to_owned()),
+        columns: columns_of(&[("user_id", "runner")]),
+        event: Some("doc".to_owned()),
+        ..TableMapping::default()
+    };
+    let table = TargetTable::resolve(stream(), "app_", Some(&mapping)).expect("resolves");
+    assert_eq!(table.name, "Runs");
+    assert_eq!(names(&table), ["runner", "_partition", "_offset", "_row", "doc"]);
+    assert_eq!(table.key, [1, 2, 3]);
+    let own = TableMapping {
+        key: vec!["runner".to_owned()],
+        on_conflict: OnConflict::Update,
+        ..mapping
+    };
+    let table = TargetTable::resolve(stream(), "", Some(&own)).expect("resolves");
+    assert_eq!(names(&table), ["runner", "doc"]);
+    assert_eq!((table.key.as_slice(), table.own_key), (&[0][..], true));
+}
+
+#[test]
+fn what_cannot_be_a_table_is_named() {
+    let resolve =
+        |mapping: &TableMapping| TargetTable::resolve(stream(), "", Some(mapping)).expect_err("wrong");
+    let long = "a".repeat(65);
+    for name in ["", "a`b", "a b", "a\"b", "1a", "ä", "a;drop", "a\0", &long] {
+        let table = TableMapping {
+            table: Some(name.to_owned()),
+            ..TableMapping::default()
+        };
+        assert!(
+            matches!(resolve(&table), MappingError::Name { what: "table", .. }),
+            "{name:?}"
+        );
+        let column = TableMapping {
+            event: Some(name.to_owned()),
+            ..TableMapping::default()
+        };
+        assert!(
+            matches!(resolve(&column), MappingError::Name { what: "column", .. }),
+            "{name:?}"
+        );
+    }
+    let with = |change: fn(&mut TableMapping)| {
+        let mut mapping = TableMapping::default();
+        change(&mut mapping);
+        resolve(&mapping)
+    };
+    let reserved = with(|mapping| mapping.table = Some("TideMill_Positions".to_owned()));
+    assert!(matches!(reserved, MappingError::Reserved { .. }));
+    let unknown = with(|mapping| mapping.columns = columns_of(&[("other", "x")]));
+    assert!(matches!(unknown, MappingError::NoField { .. }));
+    let twice = with(|mapping| mapping.event = Some("NOTE".to_owned()));
+    assert!(matches!(twice, MappingError::Twice { .. }));
+    let no_column = with(|mapping| mapping.key = vec!["x".to_owned()]);
+    assert!(matches!(no_column, MappingError::NoKeyColumn { .. }));
+    let optional = with(|mapping| mapping.key = vec!["note".to_owned()]);
+    assert!(matches!(optional, MappingError::KeyColumn { .. }));
+    let conflict = with(|mapping| mapping.on_conflict = OnConflict::Ignore);
+    assert!(matches!(conflict, MappingError::ConflictWithoutKey));
+}
+
+#[test]
+fn two_streams_share_a_table_only_with_keys_of_their_own() {
+    let shared = |key: &[&str]| {
+        let mapping = TableMapping {
+            table: Some("all_events".to_owned()),
+            key: key.iter().map(|name| (*name).to_owned()).collect(),
+            ..TableMapping::default()
+        };
+        Arc::new(TargetTable::resolve(stream(), "", Some(&mapping)).expect("resolves"))
+    };
+    assert!(check_shared(&[shared(&[]), shared(&["user_id"])]).is_err());
+    assert!(check_shared(&[shared(&["user_id"]), shared(&["user_id"])]).is_ok());
+}

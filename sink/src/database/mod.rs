@@ -1,0 +1,237 @@
+//! Database destinations: every stream of the journal into a table of a database.
+//!
+//! What is the same for every database is here, written once; what a database does its own way is behind two traits
+//! ([`Database`], [`Session`]), whose implementations are the modules `mysql` and `postgres`.
+//!
+//! ```text
+//! journal ──► gather (rows of whole records) ──► transaction: position compared, rows, refused rows, position
+//!                 ▲       one fills while one writes             │
+//!                 └──────── position, asked of the database ◄────┘
+//! ```
+//!
+//! # Promises
+//! - I-2 rows and position are in one transaction, and the position row is locked and compared before anything is
+//!   written; so an event is there exactly once whatever process dies, pauses or is replaced.
+//! - I-4 rows in memory, connections, statements and waits have bounds, all in [`DatabaseOptions`].
+//! - I-5 a stream has tasks of its own; a database that is away holds neither the journal nor other destinations back.
+//!
+//! # Refused rows
+//! A row that the database does not take (too long for a column that somebody made, a constraint, a moment beyond
+//! its calendar) is found by bisection and stored in [`REFUSED_TABLE`] as JSON with the database's reason, in the
+//! same transaction. Nothing waits because of it.
+
+mod consumer;
+pub mod error;
+pub mod event_text;
+mod gather;
+pub mod mapping;
+pub(crate) mod moment;
+mod options;
+mod pool;
+pub mod rows;
+pub mod session;
+pub mod transaction;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::{Partition, StreamDeclaration};
+use journal::Journal;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::progress::{Shared, StreamProgress, end_of};
+use consumer::Consumer;
+pub use error::DatabaseError;
+pub use mapping::{Column, ColumnKind, MappingError, OnConflict, Source, TableMapping, TargetTable};
+pub use options::DatabaseOptions;
+use pool::Pool;
+pub use rows::Rows;
+pub use session::{
+    Attempt, Database, Loaded, POSITIONS_TABLE, REFUSED_TABLE, Refusal, RefusedRow, Session, StoredPosition,
+};
+
+/// How often the lag is measured for the metrics, and idle connections are closed.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a shutdown says whom it waits for.
+const LATE_EVERY: Duration = Duration::from_secs(5);
+
+/// Longer than draining: for the last transaction of each stream, after which a shutdown does not wait any more.
+const LAST_TRANSACTION: Duration = Duration::from_secs(5);
+
+/// A running database destination. Dropping it without [`DatabaseSink::shutdown`] ends it as a crash would: what is
+/// not committed is written after the next start.
+#[derive(Debug)]
+pub struct DatabaseSink {
+    stop: watch::Sender<bool>,
+    consumers: JoinSet<()>,
+    upkeep: JoinSet<()>,
+    progress: DatabaseProgress,
+    stop_within: Duration,
+}
+
+/// A view of how far a database destination is. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DatabaseProgress {
+    destination: Arc<str>,
+    journal: Arc<dyn Journal>,
+    streams: Arc<[Arc<Shared>]>,
+}
+
+/// The tables of a destination, one for each stream: what a configuration is checked with, without a connection.
+///
+/// # Errors
+/// [`MappingError`] (input) for the first stream that cannot have its table.
+pub fn target_tables(
+    streams: &[Arc<StreamDeclaration>],
+    database: &dyn Database,
+    options: &DatabaseOptions,
+) -> Result<Vec<Arc<TargetTable>>, MappingError> {
+    let mut tables = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let mapping = options.mappings.get(&stream.name);
+        let table = TargetTable::resolve(Arc::clone(stream), &options.table_prefix, mapping)?;
+        database.check(&table)?;
+        tables.push(Arc::new(table));
+    }
+    mapping::check_shared(&tables)?;
+    Ok(tables)
+}
+
+impl DatabaseSink {
+    /// Starts the tasks of every stream's partitions on `runtime`. Whether the database is there does not matter:
+    /// it is tried again until it is.
+    ///
+    /// # Errors
+    /// [`MappingError`] (input) when a stream cannot have its table; nothing runs then.
+    pub fn start(
+        runtime: &Handle,
+        journal: Arc<dyn Journal>,
+        streams: &[Arc<StreamDeclaration>],
+        database: Arc<dyn Database>,
+        options: DatabaseOptions,
+    ) -> Result<Self, MappingError> {
+        let tables = target_tables(streams, database.as_ref(), &options)?;
+        let options = Arc::new(options);
+        let pool = Arc::new(Pool::new(database, options.connections, options.connect_timeout));
+        let (stop, stopping) = watch::channel(false);
+        let mut consumers = JoinSet::new();
+        let mut shares = Vec::new();
+        for table in tables {
+            for partition in 0..journal.partitions(&table.stream.name) {
+                let partition = Partition(partition);
+                let progress = Arc::new(Shared::new(table.stream.name.clone(), partition));
+                shares.push(Arc::clone(&progress));
+                let consumer = Consumer {
+                    table: Arc::clone(&table),
+                    partition,
+                    journal: Arc::clone(&journal),
+                    pool: Arc::clone(&pool),
+                    options: Arc::clone(&options),
+                    progress,
+                    stopping: stopping.clone(),
+                };
+                consumers.spawn_on(consumer.run(), runtime);
+            }
+        }
+        let progress = DatabaseProgress {
+            destination: options.name.as_str().into(),
+            journal,
+            streams: shares.into(),
+        };
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn_on(measure(progress.clone(), pool, stopping), runtime);
+        Ok(Self {
+            stop,
+            consumers,
+            upkeep,
+            progress,
+            stop_within: options.drain + LAST_TRANSACTION,
+        })
+    }
+
+    /// How far the sink is, now and later.
+    #[must_use]
+    pub fn progress(&self) -> DatabaseProgress {
+        self.progress.clone()
+    }
+
+    /// Reads and writes what the journal still has for a bounded time, and ends. What is not written then waits in
+    /// the journal.
+    pub async fn shutdown(mut self) {
+        // An error means that nobody listens any more.
+        let _ = self.stop.send(true);
+        let begun = Instant::now();
+        while !self.consumers.is_empty() && begun.elapsed() < self.stop_within {
+            let wait = LATE_EVERY.min(self.stop_within.saturating_sub(begun.elapsed()));
+            // A consumer catches its own panics and reports them.
+            if timeout(wait, self.consumers.join_next()).await.is_err() {
+                tracing::warn!(
+                    destination = %self.progress.destination,
+                    consumers = self.consumers.len(),
+                    waited_s = begun.elapsed().as_secs(),
+                    "shutdown waits for a database destination"
+                );
+            }
+        }
+        // An open transaction is rolled back by the server.
+        self.consumers.shutdown().await;
+        self.upkeep.shutdown().await;
+    }
+}
+
+impl DatabaseProgress {
+    /// The destination's name.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        &self.destination
+    }
+
+    /// How far each partition of each stream is. A stream whose end the journal cannot tell ends where it was read.
+    pub async fn read(&self) -> Vec<StreamProgress> {
+        let mut all = Vec::with_capacity(self.streams.len());
+        for shared in self.streams.iter() {
+            let mut progress = shared.get();
+            let end = end_of(self.journal.as_ref(), &progress.stream, progress.partition).await;
+            progress.end = end.unwrap_or(progress.read);
+            all.push(progress);
+        }
+        all
+    }
+}
+
+/// Feeds the metrics and closes idle connections until the sink ends.
+async fn measure(progress: DatabaseProgress, pool: Arc<Pool>, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = interval(MEASURE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => return,
+            _ = ticks.tick() => {}
+        }
+        pool.close_idle();
+        for one in progress.read().await {
+            let labels = [
+                ("destination", progress.destination().to_owned()),
+                ("stream", one.stream.as_str().to_owned()),
+                ("partition", one.partition.to_string()),
+            ];
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "gauges are doubles; 2^53 records are exact"
+            )]
+            {
+                metrics::gauge!("tidemill_destination_lag_records", &labels).set(one.lag_records() as f64);
+                metrics::gauge!("tidemill_destination_open_rows", &labels).set(one.rows_open as f64);
+                metrics::gauge!("tidemill_destination_committed_offset", &labels).set(one.committed.0 as f64);
+            }
+            let flag = |on: bool| if on { 1.0 } else { 0.0 };
+            metrics::gauge!("tidemill_destination_failing", &labels).set(flag(one.failing.is_some()));
+            metrics::gauge!("tidemill_destination_stopped", &labels).set(flag(one.stopped.is_some()));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One transaction, the same for every database: position compared, rows in, refused rows aside, position stored.
+//!
+//! The position row is locked first and must say exactly where this process stands. So a process that was paused,
+//! cut off or replaced and comes back can never write twice: its position is not the stored one (I-2).
+//!
+//! A range that the database refuses is halved until the rows that it refuses stand alone. Those go to
+//! `tidemill_refused`, the rest goes on; both are in this same transaction.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::error::DatabaseError;
+use super::mapping::TargetTable;
+use super::rows::Rows;
+use super::session::{Attempt, Loaded, RefusedRow, Session, StoredPosition};
+
+/// What a transaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows in the target table.
+    pub inserted: u64,
+    /// Rows in `tidemill_refused`.
+    pub refused: u64,
+}
+
+/// Writes rows, and the position after them, in one transaction.
+///
+/// # Errors
+/// [`DatabaseError::Moved`] when the stored position is not `from`; else what the session says. Whatever it is, the
+/// session must be dropped: a transaction may be open on it.
+pub async fn write(
+    session: &mut dyn Session,
+    table: &Arc<TargetTable>,
+    rows: &Arc<Rows>,
+    journal: &str,
+) -> Result<Written, DatabaseError> {
+    let partition = rows.partition();
+    let stored = session.begin(table, partition).await?;
+    let here = |stored: &StoredPosition| stored.journal == journal && stored.offset == rows.from();
+    if !stored.as_ref().is_some_and(here) {
+        return Err(DatabaseError::Moved {
+            found: stored.map_or_else(
+                || "nothing".to_owned(),
+                |stored| format!("{} of journal `{}`", stored.offset, stored.journal),
+            ),
+            expected: rows.from(),
+        });
+    }
+    let refused = load(session, table, rows).await?;
+    if !refused.is_empty() {
+        session.refuse(table, rows, &refused).await?;
+    }
+    let position = StoredPosition {
+        journal: journal.to_owned(),
+        offset: rows.to(),
+    };
+    session.commit(table, partition, &position).await?;
+    Ok(Written {
+        inserted: (rows.len() - refused.len()) as u64,
+        refused: refused.len() as u64,
+    })
+}
+
+/// Loads every row that the database takes, and gives the others in order.
+async fn load(
+    session: &mut dyn Session,
+    table: &Arc<TargetTable>,
+    rows: &Arc<Rows>,
+) -> Result<Vec<RefusedRow>, DatabaseError> {
+    let mut refused = Vec::new();
+    // At most one range for each halving of the rows is waiting here.
+    let mut waiting: Vec<(Range<usize>, Attempt)> = vec![(0..rows.len(), Attempt::First)];
+    while let Some((range, attempt)) = waiting.pop() {
+        if range.is_empty() {
+            continue;
+        }
+        match session.load(table, rows, range.clone(), attempt).await? {
+            Loaded::Rows { unwritable } => refused.extend(unwritable),
+            Loaded::Refused(refusal) if range.len() == 1 => refused.push(RefusedRow {
+                row: range.start,
+                refusal,
+            }),
+            Loaded::Refused(_) => {
+                let middle = range.start + range.len() / 2;
+                // The first half goes first, so that of two rows with one key the earlier one stays.
+                waiting.push((middle..range.end, Attempt::Part));
+                waiting.push((range.start..middle, Attempt::Part));
+            }
+        }
+    }
+    refused.sort_by_key(|refused| refused.row);
+    Ok(refused)
+}
+
+#[cfg(test)]
+mod tests;
