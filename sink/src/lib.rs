@@ -20,9 +20,11 @@ pub mod backoff;
 pub mod database;
 pub mod error;
 pub mod lake;
+pub mod mysql;
 pub mod progress;
 
 pub use database::{DatabaseOptions, DatabaseProgress, DatabaseSink, OnConflict, TableMapping};
 pub use error::{Fault, SinkError};
 pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};
+pub use mysql::{LoadData, MysqlDatabase, MysqlOptions, MysqlUrlError};
 pub use progress::StreamProgress;

@@ -113,6 +113,8 @@ pub struct TargetTable {
     pub stream: Arc<StreamDeclaration>,
     /// The table's name, which matches the pattern.
     pub name: String,
+    /// Whether somebody declared a mapping, so that the table may be one that somebody made.
+    pub declared: bool,
     /// The columns, in order: the lake's, then the whole event.
     pub columns: Vec<Column>,
     /// Numbers of the columns that are the primary key, in its order.
@@ -202,6 +204,7 @@ impl TargetTable {
         mapping: Option<&TableMapping>,
     ) -> Result<Self, MappingError> {
         let default = TableMapping::default();
+        let declared = mapping.is_some();
         let mapping = mapping.unwrap_or(&default);
         let name = match &mapping.table {
             Some(table) => table.clone(),
@@ -229,6 +232,7 @@ impl TargetTable {
         Ok(Self {
             stream,
             name,
+            declared,
             columns,
             key,
             own_key,
