@@ -15,7 +15,7 @@ use super::session::{Database, Session};
 
 /// How long a connection that nobody uses stays open: sessions ask the server for longer, so that it is not the
 /// server that closes it in the moment in which it is taken.
-pub const IDLE_MAX: Duration = Duration::from_secs(5);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Connections to one database.
 pub(super) struct Pool {

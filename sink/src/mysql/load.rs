@@ -11,7 +11,7 @@ use futures::{StreamExt, stream};
 use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{failed, load_data_is_off, refusal};
+use super::error::{load_data_is_off, refusal};
 use super::session::MysqlSession;
 use super::text::{Form, RowWriter};
 use crate::database::{Attempt, DatabaseError, Loaded, OnConflict, Refusal, RefusedRow, Rows, TargetTable};
@@ -176,10 +176,8 @@ fn write_lines(
 enum Tuples {
     /// A whole statement, and how many rows are in it.
     Statement(Vec<u8>, u64),
-    /// A row that has no form.
+    /// A row that has no form, or alone is more than the server takes.
     Unwritable(RefusedRow),
-    /// A row alone is more than the server takes.
-    TooLarge(RefusedRow),
 }
 
 async fn insert(
@@ -204,7 +202,7 @@ async fn insert(
     while let Some(tuples) = waiting.recv().await {
         let (statement, count) = match tuples {
             Tuples::Statement(statement, count) => (statement, count),
-            Tuples::Unwritable(row) | Tuples::TooLarge(row) => {
+            Tuples::Unwritable(row) => {
                 unwritable.push(row);
                 continue;
             }
@@ -260,7 +258,7 @@ impl InsertWriter<'_> {
                 let row_bytes = statement.len() - begin;
                 if head.len() + row_bytes > room {
                     statement.truncate(begin);
-                    if !self.send(Tuples::TooLarge(self.too_large(number, row_bytes))) {
+                    if !self.send(Tuples::Unwritable(self.too_large(number, row_bytes))) {
                         return;
                     }
                     continue;

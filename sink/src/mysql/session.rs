@@ -35,6 +35,9 @@ const STATEMENT_BYTES: usize = 1 << 20;
 /// Bytes of a packet that are not the statement's.
 const PACKET_OVERHEAD: usize = 1_024;
 
+/// Bytes of a refused row's statement besides what is in its tuple so far: its head, quotes, the time.
+const TUPLE_REST: usize = 512;
+
 /// What the server lets everybody send, if it does not say.
 const PACKET_BYTES_DEFAULT: u64 = 1 << 20;
 
@@ -221,24 +224,26 @@ impl Session for MysqlSession {
         refused: &'a [RefusedRow],
     ) -> BoxFuture<'a, Result<(), DatabaseError>> {
         async move {
-            let mut refused = refused.iter().peekable();
-            let mut event = Vec::new();
-            while refused.peek().is_some() {
-                let mut statement = format!(
-                    "REPLACE INTO `{REFUSED_TABLE}` (`stream`, `target`, `_partition`, `_offset`, `_row`, `code`, \
-                     `reason`, `event`, `refused_at`) VALUES "
-                )
-                .into_bytes();
-                let begin = statement.len();
-                while statement.len() < self.statement_bytes()
-                    && let Some(one) = refused.next()
-                {
-                    if statement.len() > begin {
+            let head = format!(
+                "REPLACE INTO `{REFUSED_TABLE}` (`stream`, `target`, `_partition`, `_offset`, `_row`, `code`, \
+                 `reason`, `event`, `refused_at`) VALUES "
+            )
+            .into_bytes();
+            let limit = self.statement_bytes();
+            let mut statement = head.clone();
+            for one in refused {
+                let tuple = refused_tuple(table, rows, one, limit);
+                if statement.len() > head.len() {
+                    if statement.len() + tuple.len() < limit {
                         statement.push(b',');
+                    } else {
+                        let full = std::mem::replace(&mut statement, head.clone());
+                        self.run("store refused rows", full).await?;
                     }
-                    event.clear();
-                    refused_row(&mut statement, &mut event, table, rows, one);
                 }
+                statement.extend_from_slice(&tuple);
+            }
+            if statement.len() > head.len() {
                 self.run("store refused rows", statement).await?;
             }
             Ok(())
@@ -274,27 +279,26 @@ impl Session for MysqlSession {
     }
 }
 
-fn refused_row(
-    statement: &mut Vec<u8>,
-    event: &mut Vec<u8>,
-    table: &TargetTable,
-    rows: &Rows,
-    refused: &RefusedRow,
-) {
+/// A refused row as a tuple that fits into a statement of `limit` bytes: an event that does not is cut.
+fn refused_tuple(table: &TargetTable, rows: &Rows, refused: &RefusedRow, limit: usize) -> Vec<u8> {
     let (batch, row) = rows.row(refused.row);
     let (offset, number) = rows.place(refused.row);
-    event_text::write_event(event, &table.stream, batch, row);
+    let mut event = Vec::new();
+    event_text::write_event(&mut event, &table.stream, batch, row);
+    let event = String::from_utf8_lossy(&event);
+    let partition = rows.partition();
     let place = format!(
-        "('{}','{}',{},{offset},{number},",
-        table.stream.name,
-        table.name,
-        rows.partition()
+        "('{}','{}',{partition},{offset},{number},",
+        table.stream.name, table.name
     );
-    statement.extend_from_slice(place.as_bytes());
-    literal(statement, &refused.refusal.code);
-    statement.push(b',');
-    literal(statement, &refused.refusal.reason);
-    statement.push(b',');
-    literal(statement, &String::from_utf8_lossy(event));
-    statement.extend_from_slice(b",UTC_TIMESTAMP(6))");
+    let mut tuple = place.into_bytes();
+    literal(&mut tuple, &refused.refusal.code);
+    tuple.push(b',');
+    literal(&mut tuple, &refused.refusal.reason);
+    tuple.push(b',');
+    // Escapes double a byte at most.
+    let room = limit.saturating_sub(tuple.len() + TUPLE_REST) / 2;
+    literal(&mut tuple, &event[..event.floor_char_boundary(room)]);
+    tuple.extend_from_slice(b",UTC_TIMESTAMP(6))");
+    tuple
 }
