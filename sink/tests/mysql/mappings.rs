@@ -153,7 +153,8 @@ async fn a_key_of_its_own_refuses_ignores_or_updates_as_declared() {
     }
 }
 
-/// A stream whose widest row no page holds still has its table; a row that is too wide is refused.
+/// InnoDB keeps long values outside of a page and short ones in it: 256 of 255 bytes fit, 256 of 40 do not. The stream
+/// has its table all the same, and only the row that is too wide is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_with_as_many_strings_as_may_be_has_its_table() {
     let Some(url) = mysql_url() else { return };
@@ -174,7 +175,7 @@ async fn a_stream_with_as_many_strings_as_may_be_has_its_table() {
     world
         .append(
             &wide,
-            &[all(1), all(255), "{\"f255\":\"last\"}".to_owned()].join("\n"),
+            &[all(255), all(40), "{\"f255\":\"last\"}".to_owned()].join("\n"),
         )
         .await;
     let sink = world.sink(&[Arc::clone(&wide)], quick());

@@ -1,12 +1,15 @@
 //! What goes in comes out: every type, every byte, both ways; and what has no place goes aside.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
+use arrow_array::{RecordBatch, TimestampMicrosecondArray};
+use journal::Journal;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sink::{DatabaseOptions, LoadData, TableMapping};
 
-use crate::world::{World, mysql_url, quick, soak, stream, until_caught_up};
+use crate::world::{World, batch, mysql_url, quick, soak, stream, until_caught_up};
 
 const SEED: u64 = 20_261_121;
 
@@ -209,7 +212,7 @@ async fn every_value_comes_back_as_it_went_in_both_ways() {
             batch_rows: 300,
             ..quick()
         };
-        let sink = world.sink_by(&[std::sync::Arc::clone(&stream)], options, load_data);
+        let sink = world.sink_by(&[Arc::clone(&stream)], options, load_data);
         until_caught_up(&sink).await;
         sink.shutdown().await;
         assert_eq!(
@@ -245,23 +248,27 @@ async fn a_moment_beyond_the_calendar_is_a_refused_row() {
     for load_data in [LoadData::Auto, LoadData::Off] {
         let world = World::new(&url).await;
         let seconds = [
-            0_i64,
+            0,
             253_402_300_799,
             253_402_300_800,
             -62_167_219_201,
-            9_000_000_000_000,
+            i64::MAX / 1_000_000,
             5,
         ];
-        let lines: Vec<_> = seconds
-            .iter()
-            .enumerate()
-            .map(|(n, at)| format!("{{\"n\":{n},\"at\":{at}}}"))
-            .collect();
-        world.append(&stream, &lines.join("\n")).await;
-        let sink = world.sink_by(&[std::sync::Arc::clone(&stream)], quick(), load_data);
+        let lines: Vec<_> = (0..6).map(|n| format!("{{\"n\":{n},\"at\":0}}")).collect();
+        let mut batch = batch(&stream, &lines.join("\n"), 0);
+        // The decoder lets no such moment through; a record of a later version might have one.
+        let micros = TimestampMicrosecondArray::from_iter_values(seconds.map(|at| at * 1_000_000));
+        let columns = vec![
+            Arc::clone(batch.rows.column(0)),
+            Arc::new(micros.with_timezone("UTC")),
+        ];
+        batch.rows = RecordBatch::try_new(batch.rows.schema(), columns).expect("the same columns");
+        world.journal.append(vec![batch]).await.expect("appends");
+        let sink = world.sink_by(&[Arc::clone(&stream)], quick(), load_data);
         until_caught_up(&sink).await;
         sink.shutdown().await;
-        let kept = world.rows("SELECT n, at FROM far ORDER BY n").await;
+        let kept = world.rows("SELECT n FROM far ORDER BY n").await;
         let kept: Vec<_> = kept
             .into_iter()
             .map(|row| row[0].clone().expect("a number"))
@@ -322,7 +329,7 @@ async fn bisection_finds_exactly_the_rows_that_the_server_refuses() {
         world.append(&stream, &lines).await;
         let mut options = quick();
         options.mappings.insert(stream.name.clone(), mapping);
-        let sink = world.sink_by(&[std::sync::Arc::clone(&stream)], options, load_data);
+        let sink = world.sink_by(&[Arc::clone(&stream)], options, load_data);
         until_caught_up(&sink).await;
         sink.shutdown().await;
         let kept = world.rows("SELECT n FROM narrow ORDER BY n").await;
