@@ -21,10 +21,12 @@ pub mod database;
 pub mod error;
 pub mod lake;
 pub mod mysql;
+pub mod postgres;
 pub mod progress;
 
 pub use database::{DatabaseOptions, DatabaseProgress, DatabaseSink, OnConflict, TableMapping};
 pub use error::{Fault, SinkError};
 pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};
 pub use mysql::{LoadData, MysqlDatabase, MysqlOptions, MysqlUrlError};
+pub use postgres::{PostgresDatabase, PostgresOptions, PostgresUrlError};
 pub use progress::StreamProgress;
