@@ -2,7 +2,7 @@
 # One image for every role; `docker-compose.yml` has the roles. Build: docker build --tag tidemill:local .
 
 FROM rust:1.95-slim-bookworm AS build
-# OpenSSL and librdkafka are compiled in.
+# OpenSSL and librdkafka are compiled in; the latter's configuration asks for a C++ compiler.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make perl \
     && rm -rf /var/lib/apt/lists/*

@@ -180,7 +180,7 @@ fn links(text: &str) -> Vec<String> {
 fn named_paths(text: &str) -> Vec<String> {
     let folders: BTreeSet<String> = members()
         .into_iter()
-        .chain(["datasets".into(), ".ci".into()])
+        .chain([".ci".into(), "datasets".into(), "deploy".into()])
         .collect();
     let prose: String = text.split("```").step_by(2).collect();
     let is_path = |word: &str| {
