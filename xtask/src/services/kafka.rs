@@ -91,7 +91,7 @@ impl Server for Kafka {
 
     /// After a kill it reads its log again.
     fn patience(&self) -> Duration {
-        Duration::from_secs(120)
+        Duration::from_secs(180)
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) trait Server: Sync {
 
     /// It answers within this time, on a busy machine too.
     fn patience(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_secs(120)
     }
 }
 
