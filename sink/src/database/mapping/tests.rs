@@ -1,3 +1,5 @@
+//! Mappings of a stream to a table: the default, declared ones, and what is refused in a declaration.
+
 use event::FieldDeclaration;
 
 use super::*;
