@@ -1,3 +1,5 @@
+//! Values as the bytes that `COPY … BINARY` expects.
+
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
