@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
-use event::{Offset, Partition, Position, StreamDeclaration, StreamName, record, schema};
+use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::stream::{BoxStream, StreamExt, try_unfold};
-use journal::{Journal, JournalReader};
+use journal::{Decoded as DecodedRecord, Journal, JournalReader, Record, RecordDecoder};
 
 use crate::QueryError;
 use crate::pin::{Pin, TailRange};
@@ -38,6 +38,7 @@ struct Reading {
     stream: Arc<StreamDeclaration>,
     range: TailRange,
     reader: Option<Box<dyn JournalReader>>,
+    decoder: RecordDecoder,
     ready: VecDeque<RecordBatch>,
 }
 
@@ -61,6 +62,7 @@ impl Tail {
             stream: Arc::clone(stream),
             range,
             reader: None,
+            decoder: RecordDecoder::new(Arc::clone(stream)),
             ready: VecDeque::new(),
         };
         try_unfold(reading, |mut reading| async move {
@@ -159,14 +161,25 @@ impl Reading {
             if record.offset >= self.range.to {
                 break;
             }
-            let batch = record::decode(&record.payload)?;
-            let rows = schema::to_lake(&batch, record.partition, record.offset, &self.stream)?;
+            let rows = self.rows(&record)?;
             let at = Position::new(record.partition, record.offset);
             self.tail.keep(&self.stream.name, at, &rows);
             self.ready.push_back(rows);
         }
         self.reader = Some(reader);
         Ok(())
+    }
+}
+
+impl Reading {
+    /// The events of a record, none of a message that is no event.
+    fn rows(&mut self, record: &Record) -> Result<RecordBatch, QueryError> {
+        match self.decoder.decode(record)? {
+            DecodedRecord::Batch(batch) => Ok(schema::to_lake(&batch, record.offset, &self.stream)?),
+            DecodedRecord::Reject(..) | DecodedRecord::Nothing => {
+                Ok(RecordBatch::new_empty(schema::lake(&self.stream)))
+            }
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use event::{Offset, Partition, Position, StreamDeclaration, StreamName, record};
-use journal::Journal;
+use event::{Offset, Partition, Position, StreamDeclaration, StreamName};
+use journal::{Journal, RecordDecoder};
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -96,10 +96,11 @@ impl TailRows {
     /// Finds a row of a tail, counted from 0 at the range's first record.
     pub(crate) async fn locate(
         &self,
-        stream: &StreamName,
+        declaration: &Arc<StreamDeclaration>,
         range: TailRange,
         row: u64,
     ) -> Result<Located, QueryError> {
+        let stream = &declaration.name;
         if range.to.0 - range.from.0 > RECORDS_MAX {
             return Ok(Located::Uncounted);
         }
@@ -113,7 +114,7 @@ impl TailRows {
         if range.from < counted.first || range.from > counted.end() {
             *counted = Counted::new(range.from);
         }
-        self.count(stream, &mut counted, range).await?;
+        self.count(declaration, &mut counted, range).await?;
         counted.drop_below(range.from);
         let row = counted.rows_below(range.from) + row;
         let record = counted.ends.partition_point(|end| *end <= row);
@@ -126,7 +127,7 @@ impl TailRows {
 
     async fn count(
         &self,
-        stream: &StreamName,
+        stream: &Arc<StreamDeclaration>,
         counted: &mut Counted,
         range: TailRange,
     ) -> Result<(), QueryError> {
@@ -134,10 +135,11 @@ impl TailRows {
             return Ok(());
         }
         let from = Position::new(range.partition, counted.end());
-        let mut reader = self.journal.reader(stream, from).await?;
+        let mut reader = self.journal.reader(&stream.name, from).await?;
+        let mut decoder = RecordDecoder::new(Arc::clone(stream));
         while counted.end() < range.to {
             for record in reader.next(READ_BYTES).await? {
-                let rows = u64::from(record::peek(&record.payload)?.rows);
+                let rows = decoder.rows(&record)?;
                 let below = counted.rows_below(counted.end());
                 counted.ends.push(below + rows);
             }
@@ -174,7 +176,7 @@ pub(crate) async fn follow(pinner: Weak<Pinner>, streams: Vec<Arc<StreamDeclarat
 impl Pinner {
     async fn count(&self, stream: &Arc<StreamDeclaration>) -> Result<(), QueryError> {
         if let [range] = self.pin(stream).await?.tail[..] {
-            self.rows.locate(&stream.name, range, 0).await?;
+            self.rows.locate(stream, range, 0).await?;
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ pub(crate) async fn in_order(
         match shared
             .pinner
             .rows
-            .locate(&pin.declaration.name, range, from - first_index)
+            .locate(&pin.declaration, range, from - first_index)
             .await?
         {
             Located::PastEnd => return Ok(()),

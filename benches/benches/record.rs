@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use event::record;
+use event::{Partition, record};
 use server::load::generate::Starter;
 
 fn codec(criterion: &mut Criterion) {
@@ -26,7 +26,7 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("decode", |bencher| {
         bencher.iter(|| {
             for bytes in &records {
-                black_box(record::decode(bytes).expect("decodes"));
+                black_box(record::decode(Partition(0), bytes).expect("decodes"));
             }
         });
     });

@@ -9,7 +9,7 @@ use analytics::{Analytics, AnalyticsOptions};
 use axum::body::Body;
 use bytes::Bytes;
 use event::decode::{Decoder, Format};
-use event::{Batch, Catalog, Span, StreamDeclaration, TraceId};
+use event::{Batch, Catalog, Partition, Span, StreamDeclaration, TraceId};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use journal::Journal;
@@ -69,6 +69,7 @@ pub fn batches(starter: Starter, body: Bytes) -> Result<Vec<Batch>, Anything> {
     let batch = |rows: arrow_array::RecordBatch| {
         Ok(Batch {
             stream: stream.name.clone(),
+            partition: Partition(0),
             version: stream.version,
             spans: vec![Span {
                 rows: u32::try_from(rows.num_rows())?,

@@ -3,7 +3,7 @@
 
 use arrow_array::RecordBatch;
 
-use crate::{StreamName, TraceId};
+use crate::{Partition, StreamName, TraceId};
 
 /// The rows of a batch that came in one request. Spans cover a batch's rows in order, without gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Span {
 pub struct Batch {
     /// The stream.
     pub stream: StreamName,
+    /// The partition of the stream that it goes to or came from. All rows with the same key go to the same one.
+    pub partition: Partition,
     /// The version of the declaration that the rows were decoded with, from 1.
     pub version: u32,
     /// Which rows came in which request; their `rows` add up to `rows.num_rows()`.
@@ -40,6 +42,12 @@ impl Batch {
         self.rows.num_rows()
     }
 
+    /// How many events the spans cover; the same as [`Batch::len`] unless the batch contradicts itself.
+    #[must_use]
+    pub fn spanned(&self) -> u64 {
+        spanned(&self.spans)
+    }
+
     /// Whether there is no event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -51,4 +59,9 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         self.rows.get_array_memory_size()
     }
+}
+
+/// How many events some spans cover.
+pub(crate) fn spanned(spans: &[Span]) -> u64 {
+    spans.iter().map(|span| u64::from(span.rows)).sum()
 }

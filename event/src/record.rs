@@ -21,8 +21,9 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::StreamWriter;
 use bytes::{BufMut, Bytes};
 
+use crate::batch::spanned;
 use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, RECORD_ROWS_MAX};
-use crate::{Batch, Span, StreamName, TraceId};
+use crate::{Batch, Partition, Span, StreamName, TraceId};
 
 const MAGIC: &[u8; 4] = b"TMRC";
 /// The newest format that this program reads, and the one that it writes.
@@ -73,7 +74,7 @@ pub struct Header {
 /// [`RecordError::Malformed`] when the spans do not add up to the rows, or a bound of a record is exceeded.
 pub fn encode(batch: &Batch) -> Result<Bytes, RecordError> {
     let rows = batch.rows.num_rows();
-    let spanned: u64 = batch.spans.iter().map(|span| u64::from(span.rows)).sum();
+    let spanned = batch.spanned();
     if rows > RECORD_ROWS_MAX || spanned != rows as u64 {
         let limit = format!("{spanned} rows in spans, {rows} in columns, {RECORD_ROWS_MAX} allowed");
         return Err(RecordError::Malformed(limit));
@@ -163,7 +164,7 @@ pub fn peek(bytes: &[u8]) -> Result<Header, RecordError> {
     for _ in 0..span_count {
         spans.push(decode_span(&mut rest)?);
     }
-    let spanned: u64 = spans.iter().map(|span| u64::from(span.rows)).sum();
+    let spanned = spanned(&spans);
     let read = bytes.len() - rest.0.len();
     if spanned != u64::from(rows)
         || columns_at != read.next_multiple_of(ALIGNMENT)
@@ -212,11 +213,11 @@ fn decode_span(rest: &mut Rest<'_>) -> Result<Span, RecordError> {
     })
 }
 
-/// Decodes a record; columns borrow from `bytes` where alignment allows.
+/// Decodes a record that came from `partition`; columns borrow from `bytes` where alignment allows.
 ///
 /// # Errors
 /// [`RecordError`] when the bytes are not a record, for any bytes whatsoever.
-pub fn decode(bytes: &Bytes) -> Result<Batch, RecordError> {
+pub fn decode(partition: Partition, bytes: &Bytes) -> Result<Batch, RecordError> {
     let header = peek(bytes)?;
     let columns = bytes.slice(header.columns_at..);
     // The Arrow reader checks most lengths by assertion. A journal has compared a checksum before, so this is
@@ -234,6 +235,7 @@ pub fn decode(bytes: &Bytes) -> Result<Batch, RecordError> {
     }
     Ok(Batch {
         stream: header.stream,
+        partition,
         version: header.version,
         spans: header.spans,
         rows,
@@ -331,6 +333,7 @@ mod tests {
         };
         Batch {
             stream: StreamName::parse("running").expect("allowed"),
+            partition: Partition(2),
             version: 3,
             spans: vec![span(2, None, None), span(3, Some("key"), Some((1, u64::MAX)))],
             rows: RecordBatch::try_from_iter(columns).expect("columns of one length"),
@@ -341,8 +344,9 @@ mod tests {
     fn a_record_gives_back_the_batch_that_went_in() {
         let batch = batch();
         let bytes = encode(&batch).expect("encodes");
-        let decoded = decode(&bytes).expect("decodes");
+        let decoded = decode(Partition(2), &bytes).expect("decodes");
         assert_eq!((decoded.stream, decoded.version), (batch.stream, batch.version));
+        assert_eq!(decoded.partition, Partition(2));
         assert_eq!(decoded.spans, batch.spans);
         assert_eq!(decoded.rows, batch.rows);
     }
@@ -359,7 +363,7 @@ mod tests {
         let mut bytes = encode(&batch()).expect("encodes").to_vec();
         bytes[4] = 2;
         assert!(matches!(
-            decode(&bytes.into()),
+            decode(Partition(0), &bytes.into()),
             Err(RecordError::Version {
                 found: 2,
                 supported: 1
@@ -374,7 +378,10 @@ mod tests {
         println!("seed {seed}");
         let whole = encode(&batch()).expect("encodes");
         for length in 0..whole.len() {
-            assert!(decode(&whole.slice(..length)).is_err(), "cut at {length}");
+            assert!(
+                decode(Partition(0), &whole.slice(..length)).is_err(),
+                "cut at {length}"
+            );
         }
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         std::panic::set_hook(Box::new(|_| {}));
@@ -384,7 +391,7 @@ mod tests {
                 let at = random.random_range(0..bytes.len());
                 bytes[at] ^= 1 << random.random_range(0..8);
             }
-            let answer = std::panic::catch_unwind(|| decode(&bytes.into()).is_ok());
+            let answer = std::panic::catch_unwind(|| decode(Partition(0), &bytes.into()).is_ok());
             assert!(answer.is_ok());
         }
         let _ = std::panic::take_hook();

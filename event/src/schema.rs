@@ -170,7 +170,6 @@ pub fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Sc
 /// [`SchemaError`] when the batch is not one of this stream.
 pub fn to_lake(
     batch: &Batch,
-    partition: Partition,
     offset: Offset,
     stream: &StreamDeclaration,
 ) -> Result<RecordBatch, SchemaError> {
@@ -181,10 +180,11 @@ pub fn to_lake(
             limit: RECORD_ROWS_MAX,
         });
     }
-    let spanned: u64 = batch.spans.iter().map(|span| u64::from(span.rows)).sum();
+    let spanned = batch.spanned();
     if spanned != rows as u64 {
         return Err(SchemaError::Spans { spanned, rows });
     }
+    let partition = batch.partition;
     let place = i32::try_from(partition.0).ok().zip(i64::try_from(offset.0).ok());
     let (partition, offset) = place.ok_or(SchemaError::Place { partition, offset })?;
     let events = conform(&batch.rows, &wire(stream))?;
@@ -289,11 +289,12 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("user", column)]).expect("one column");
         let batch = Batch {
             stream: stream().name,
+            partition: Partition(3),
             version: 1,
             spans: vec![span(1), span(2)],
             rows,
         };
-        let found = to_lake(&batch, Partition(3), Offset(9), &stream()).expect("converts");
+        let found = to_lake(&batch, Offset(9), &stream()).expect("converts");
         assert_eq!(found.schema(), lake(&stream()));
         assert_eq!(
             found

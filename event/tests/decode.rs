@@ -36,6 +36,8 @@ fn stream(unknown_fields: UnknownFields) -> StreamDeclaration {
         time: None,
         key: None,
         unknown_fields,
+        topic: None,
+        format: event::RecordFormat::Record,
         retention: None,
         fields: vec![
             field("n", FieldType::Int { min: -5, max: 1_000 }, false),

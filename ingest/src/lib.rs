@@ -23,7 +23,6 @@ mod inflate;
 mod media;
 mod options;
 pub mod problem;
-mod rejects;
 mod request;
 pub mod route;
 mod service;

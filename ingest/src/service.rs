@@ -11,12 +11,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Instant, SystemTime};
 
+use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
 use bytes::Bytes;
 use event::decode::{Decoded, Decoder};
-use event::{Batch, Catalog, Position, Span, StreamDeclaration};
+use event::{Batch, Catalog, Partition, Position, Reject, Span, StreamDeclaration, partition, reject_rows};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
@@ -28,7 +30,7 @@ use crate::body::{self, BoxError};
 use crate::media::Encoding;
 use crate::request::{self, Head};
 use crate::route::{Route, Routes};
-use crate::{IngestOptions, Problem, TraceContext, counts, rejects};
+use crate::{IngestOptions, Problem, TraceContext, counts};
 
 /// What a body of unknown length reserves before its first byte is read; it grows from there.
 const RESERVATION_BYTES_MIN: usize = 64 << 10;
@@ -46,6 +48,8 @@ struct Shared {
     admission: Admission,
     options: IngestOptions,
     closed: AtomicBool,
+    /// Where rows without a key go next.
+    turn: AtomicU32,
 }
 
 /// One request as its answer and its metrics need it.
@@ -67,6 +71,7 @@ impl Ingest {
                 admission: Admission::new(options.in_flight_bytes_max),
                 options,
                 closed: AtomicBool::new(false),
+                turn: AtomicU32::new(0),
             }),
         }
     }
@@ -222,16 +227,13 @@ impl Shared {
             producer: None,
         };
         let rows = if refused { Vec::new() } else { decoded.batches };
-        let accepted_batches = rows.len();
-        let mut group: Vec<_> = rows.into_iter().map(|rows| batch(stream, rows, &span)).collect();
-        if bad > 0 {
-            let rejects = rejects::batch(&stream.name, &decoded.rejects.described, &span);
-            group.push(rejects.map_err(|error| {
-                self.append_problem(&AppendError::Encode {
-                    message: error.to_string(),
-                })
-            })?);
-        }
+        let rejects: &[_] = if bad > 0 { &decoded.rejects.described } else { &[] };
+        let group = self.group(stream, rows, rejects, &span);
+        let (group, accepted_batches) = group.map_err(|error| {
+            self.append_problem(&AppendError::Encode {
+                message: error.to_string(),
+            })
+        })?;
         let positions = self
             .batcher
             .append(group)
@@ -248,6 +250,36 @@ impl Shared {
             bad,
         };
         Ok(outcome.into_response(&exchange.trace))
+    }
+
+    /// What one request appends: its rows by partition, then those of `_rejects`. Gives how many batches come first.
+    fn group(
+        &self,
+        stream: &StreamDeclaration,
+        rows: Vec<RecordBatch>,
+        rejects: &[Reject],
+        span: &Span,
+    ) -> Result<(Vec<Batch>, usize), ArrowError> {
+        // Rows of one request without a key stay together, and the next request's go elsewhere.
+        let turn = Partition(self.turn.fetch_add(1, Ordering::Relaxed));
+        let journal = self.batcher.journal();
+        let partitions = journal.partitions(&stream.name);
+        let mut group = Vec::with_capacity(rows.len() + 1);
+        for rows in rows {
+            group.extend(partition::split(
+                batch(stream, rows, span),
+                stream,
+                partitions,
+                turn,
+            )?);
+        }
+        let accepted_batches = group.len();
+        if !rejects.is_empty() {
+            let mut rows = reject_rows::batch(&stream.name, rejects, span)?;
+            rows.partition = Partition(turn.0 % journal.partitions(&rows.stream).max(1));
+            group.push(rows);
+        }
+        Ok((group, accepted_batches))
     }
 
     fn append_problem(&self, error: &AppendError) -> Problem {
@@ -267,7 +299,7 @@ impl Shared {
     }
 }
 
-fn batch(stream: &StreamDeclaration, rows: arrow_array::RecordBatch, span: &Span) -> Batch {
+fn batch(stream: &StreamDeclaration, rows: RecordBatch, span: &Span) -> Batch {
     let span = Span {
         // A record has at most `RECORD_ROWS_MAX` rows.
         rows: rows.num_rows() as u32,
@@ -275,6 +307,7 @@ fn batch(stream: &StreamDeclaration, rows: arrow_array::RecordBatch, span: &Span
     };
     Batch {
         stream: stream.name.clone(),
+        partition: Partition(0),
         version: stream.version,
         spans: vec![span],
         rows,

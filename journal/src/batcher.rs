@@ -121,15 +121,19 @@ async fn run(journal: Arc<dyn Journal>, mut requests: mpsc::Receiver<Request>) {
 /// For each request the places of its batches in the merged group.
 type Places = Vec<Vec<usize>>;
 
-/// Merges batches of the same stream and version, in the order of the requests, into as few as records allow.
+/// Merges batches of the same stream, partition and version, in the order of the requests, into as few as records allow.
 fn merge(requests: &[Request]) -> (Result<Vec<Batch>, AppendError>, Places) {
     let mut groups: Vec<Vec<&Batch>> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let mut sizes: Vec<(usize, usize)> = Vec::new();
     let mut place = |batch| -> usize {
         let batch: &Batch = batch;
-        let same =
-            |at: &&usize| groups[**at][0].stream == batch.stream && groups[**at][0].version == batch.version;
+        let same = |at: &&usize| {
+            let first = groups[**at][0];
+            first.partition == batch.partition
+                && first.stream == batch.stream
+                && first.version == batch.version
+        };
         let found = open.iter().find(same).copied();
         let roomy = found.filter(|at| {
             let (rows, bytes) = sizes[*at];
@@ -170,6 +174,7 @@ fn concat(group: &[&Batch]) -> Result<Batch, AppendError> {
         .collect();
     Ok(Batch {
         stream: first.stream.clone(),
+        partition: first.partition,
         version: first.version,
         spans,
         rows,

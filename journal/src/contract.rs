@@ -11,7 +11,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use event::{Batch, Offset, Partition, Position, Span, StreamName, TraceId};
 use futures::future::{BoxFuture, join_all};
 
-use crate::{Journal, ReadError, Record};
+use crate::{Journal, Payload, ReadError, Record};
 
 /// Opens the journal under test.
 pub trait Harness: Send + Sync {
@@ -51,6 +51,7 @@ pub fn batch(stream: &str, first: i64, rows: u32) -> Batch {
     };
     Batch {
         stream: StreamName::parse(stream).expect("the suite's names are allowed"),
+        partition: Partition(0),
         version: 1,
         spans: vec![span],
         rows: RecordBatch::try_from_iter([("n", column)]).expect("one column"),
@@ -63,7 +64,10 @@ pub fn batch(stream: &str, first: i64, rows: u32) -> Batch {
 /// When the record is not one of [`batch`]'s.
 #[must_use]
 pub fn rows(record: &Record) -> Vec<i64> {
-    let batch = event::record::decode(&record.payload).expect("the record is one of the suite's");
+    let Payload::Record(bytes) = &record.payload else {
+        panic!("the record is one of the suite's");
+    };
+    let batch = event::record::decode(record.partition, bytes).expect("the record is one of the suite's");
     batch.rows.column(0).as_primitive::<Int64Type>().values().to_vec()
 }
 

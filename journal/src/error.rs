@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use event::{Offset, Position};
+use event::{Offset, Partition, Position};
 
 /// Whose fault an error is, so who must act. Status codes, retries and alerts follow from this alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,14 @@ pub enum AppendError {
         /// What the operating system said.
         message: String,
     },
+    /// A batch names a partition that its stream does not have: a broken invariant of the caller.
+    #[error("partition {partition} does not exist, the stream has {partitions}")]
+    NoPartition {
+        /// What the batch names.
+        partition: Partition,
+        /// How many partitions there are.
+        partitions: u32,
+    },
     /// A batch cannot be encoded: a broken invariant of the caller.
     #[error("batch cannot be encoded: {message}")]
     Encode {
@@ -75,7 +83,7 @@ impl AppendError {
             Self::TooLarge { .. } => Fault::Input,
             Self::QueueFull { .. } => Fault::Overload,
             Self::DiskReserve { .. } | Self::Closed | Self::ReadOnly => Fault::Outage,
-            Self::Poisoned { .. } | Self::Encode { .. } => Fault::Fatal,
+            Self::Poisoned { .. } | Self::NoPartition { .. } | Self::Encode { .. } => Fault::Fatal,
         }
     }
 }

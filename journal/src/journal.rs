@@ -3,10 +3,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use event::{Batch, Offset, Partition, Position, StreamName};
-use futures::future::BoxFuture;
+use event::{Batch, Offset, Partition, Position, StreamName, TraceId};
+use futures::future::{BoxFuture, FutureExt, ready};
 
 use crate::error::{AppendError, ReadError};
+use crate::group::{GroupMember, SoleMember};
 
 /// Identifies a journal for ever. Destinations store it beside their positions, because an offset means
 /// nothing in another journal.
@@ -39,21 +40,60 @@ impl Durability {
     }
 }
 
-/// One record as a reader gets it: bytes whose checksum was right.
+/// One record as a reader gets it. Readers give the records of a partition without a gap: an offset that holds
+/// nothing is a record of its own.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Its partition.
     pub partition: Partition,
     /// Its offset.
     pub offset: Offset,
-    /// What [`event::record::decode`] takes.
-    pub payload: Bytes,
+    /// What it holds; [`RecordDecoder`](crate::RecordDecoder) reads it.
+    pub payload: Payload,
+}
+
+/// What an offset of the journal holds.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// What [`event::record::encode`] made; its checksum was right.
+    Record(Bytes),
+    /// One event as JSON, of a stream with `format = "json"`. Who wrote it is not known, so it may be no event.
+    Json(JsonMessage),
+    /// Nothing: Kafka keeps some offsets for itself, as where transactions end.
+    Nothing,
+}
+
+/// One event as a message of a topic.
+#[derive(Clone, Debug)]
+pub struct JsonMessage {
+    /// The JSON text; absent in a message without a value.
+    pub value: Option<Bytes>,
+    /// The message's timestamp, microseconds since 1970 UTC; becomes `_received_at`.
+    pub received_at: i64,
+    /// Of its `traceparent`, or one that is always the same for this message.
+    pub trace_id: TraceId,
+}
+
+impl Record {
+    /// Bytes of what it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.payload {
+            Payload::Record(bytes) => bytes.len(),
+            Payload::Json(message) => message.value.as_ref().map_or(0, Bytes::len),
+            Payload::Nothing => 0,
+        }
+    }
 }
 
 /// The ordered, durable log of every stream.
 pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// Which journal this is.
     fn id(&self) -> JournalId;
+
+    /// Which log holds this stream: what destinations store beside their positions of it. The journal itself, or
+    /// a topic of it, which can be deleted and made anew without the others.
+    fn stream_id(&self, stream: &StreamName) -> JournalId;
 
     /// What an acknowledgement means here.
     fn durability(&self) -> Durability;
@@ -62,7 +102,7 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     fn partitions(&self, stream: &StreamName) -> u32;
 
     /// Appends a group of batches, of one or several streams, and returns once every one is durable (I-1).
-    /// Gives for each batch the position just after its record, in the order of the group. The embedded
+    /// Gives for each batch the position just after its record, in its partition, in the order of the group. The embedded
     /// journal appends a group as a whole or, after a crash, not at all.
     ///
     /// # Errors
@@ -106,6 +146,23 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
         stream: &'a StreamName,
         stored: &'a [Position],
     ) -> BoxFuture<'a, Result<(), ReadError>>;
+
+    /// Joins the group of that name, whose members share the partitions of `streams`. A journal that only one
+    /// process reads gives every partition to whoever asks.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the journal cannot be asked, or does not have one of the streams.
+    fn join<'a>(
+        &'a self,
+        _group: &'a str,
+        streams: &'a [StreamName],
+    ) -> BoxFuture<'a, Result<Box<dyn GroupMember>, ReadError>> {
+        let every = streams
+            .iter()
+            .map(|stream| (stream.clone(), self.partitions(stream)));
+        let member: Box<dyn GroupMember> = Box::new(SoleMember::new(every));
+        ready(Ok(member)).boxed()
+    }
 }
 
 /// Reads one partition of one stream forward. As long as it lives, an embedded journal removes nothing from its

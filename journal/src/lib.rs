@@ -9,8 +9,12 @@ pub mod batcher;
 pub mod contract;
 pub mod embedded;
 pub mod error;
+pub mod group;
 mod journal;
+mod record_decoder;
 
 pub use batcher::Batcher;
 pub use error::{AppendError, Fault, ReadError};
-pub use journal::{Durability, Journal, JournalId, JournalReader, Record};
+pub use group::{Assignment, GroupMember, SoleMember};
+pub use journal::{Durability, Journal, JournalId, JournalReader, JsonMessage, Payload, Record};
+pub use record_decoder::{Decoded, RecordDecoder};

@@ -45,6 +45,16 @@ pub enum SinkError {
         /// What differs.
         source: SchemaError,
     },
+    /// A message of another program's is no event, and there is no place for it yet.
+    #[error("message {offset} of partition {partition} is no event: {message}")]
+    NoEvent {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: Offset,
+        /// Why.
+        message: String,
+    },
     /// The journal gave another record than the next one.
     #[error("the journal gave offset {found} where offset {expected} was due")]
     OutOfOrder {
@@ -94,6 +104,7 @@ impl SinkError {
             Self::Commit(CommitError::NotContiguous { .. })
             | Self::Record { .. }
             | Self::Columns { .. }
+            | Self::NoEvent { .. }
             | Self::OutOfOrder { .. }
             | Self::Thread { .. } => Fault::Fatal,
         }

@@ -13,12 +13,14 @@
 //! # Anatomy of a destination
 //! The same files for each, so that the second is read for free: `mod.rs` (start, shut down, progress),
 //! `options.rs` (settings), `consumer.rs` (one stream's loop: read, write, commit, try again), and one file for
-//! what is open between two commits (the lake: `open_file.rs`). [`backoff`], [`error`] and [`progress`] serve
-//! them all. Databases share one anatomy, [`database`], and differ behind its two traits.
+//! what is open between two commits (the lake: `open_file.rs`). [`backoff`], [`error`], [`progress`] and
+//! `group` (which partitions are this process's) serve them all. Databases share one anatomy, [`database`], and
+//! differ behind its two traits.
 
 pub mod backoff;
 pub mod database;
 pub mod error;
+pub(crate) mod group;
 pub mod lake;
 pub mod mysql;
 pub mod postgres;

@@ -1,5 +1,6 @@
 //! How far a destination is with each stream.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use event::{Offset, Partition, StreamName};
@@ -27,6 +28,19 @@ pub struct StreamProgress {
 }
 
 impl StreamProgress {
+    fn new(stream: StreamName, partition: Partition) -> Self {
+        Self {
+            stream,
+            partition,
+            end: Offset(0),
+            read: Offset(0),
+            committed: Offset(0),
+            rows_open: 0,
+            failing: None,
+            stopped: None,
+        }
+    }
+
     /// Records that were not read yet.
     #[must_use]
     pub fn lag_records(&self) -> u64 {
@@ -36,28 +50,43 @@ impl StreamProgress {
 
 /// What a consumer tells about itself, behind a lock that is held for a copy only.
 #[derive(Debug)]
-pub(crate) struct Shared(Mutex<StreamProgress>);
+pub(crate) struct Shared {
+    progress: Mutex<StreamProgress>,
+    /// Whether the partition is this process's now.
+    assigned: AtomicBool,
+}
 
 impl Shared {
     pub(crate) fn new(stream: StreamName, partition: Partition) -> Self {
-        Self(Mutex::new(StreamProgress {
-            stream,
-            partition,
-            end: Offset(0),
-            read: Offset(0),
-            committed: Offset(0),
-            rows_open: 0,
-            failing: None,
-            stopped: None,
-        }))
+        Self {
+            progress: Mutex::new(StreamProgress::new(stream, partition)),
+            assigned: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn get(&self) -> StreamProgress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether the partition is this process's now.
+    pub(crate) fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Acquire)
+    }
+
+    /// Says whether the partition is this process's. What was known of it is of no use when it comes back.
+    pub(crate) fn set_assigned(&self, assigned: bool) {
+        self.update(|progress| {
+            let (stream, partition) = (progress.stream.clone(), progress.partition);
+            *progress = StreamProgress::new(stream, partition);
+        });
+        self.assigned.store(assigned, Ordering::Release);
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut StreamProgress)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

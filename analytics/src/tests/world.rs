@@ -10,13 +10,13 @@ use axum::body::Body;
 use bytes::Bytes;
 use event::{
     Batch, Catalog, FieldDeclaration, FieldType, Offset, Partition, Position, Span, StreamDeclaration,
-    StreamName, TraceId, decode, record, schema,
+    StreamName, TraceId, decode, schema,
 };
 use futures::future::BoxFuture;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use journal::Journal;
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions};
+use journal::{Decoded, Journal, RecordDecoder};
 use lake::{DataFile, Snapshot};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -223,6 +223,7 @@ pub(super) async fn append(journal: &EmbeddedJournal, events: &[Modelled]) -> Po
     assert_eq!(decoded.rejects.total(), 0, "{:?}", decoded.rejects);
     let batches = decoded.batches.into_iter().map(|rows| Batch {
         stream: declaration().name,
+        partition: Partition(0),
         version: 1,
         spans: vec![Span {
             rows: rows.num_rows() as u32,
@@ -253,13 +254,16 @@ pub(super) async fn roll(journal: &EmbeddedJournal, tables: &TestTables, records
         .reader(&stream.name, Position::new(Partition(0), from))
         .await
         .expect("a reader");
+    let mut decoder = RecordDecoder::new(Arc::new(declaration()));
     let mut rows = Vec::new();
     let mut next = from;
     while next < to {
         for found in reader.next(1).await.expect("records") {
             if found.offset < to {
-                let batch = record::decode(&found.payload).expect("a record");
-                rows.push(schema::to_lake(&batch, found.partition, found.offset, &stream).expect("rows"));
+                let Decoded::Batch(batch) = decoder.decode(&found).expect("a record") else {
+                    panic!("the record holds events")
+                };
+                rows.push(schema::to_lake(&batch, found.offset, &stream).expect("rows"));
             }
             next = found.offset.next();
         }

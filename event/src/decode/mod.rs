@@ -268,17 +268,53 @@ impl Decoder {
         if rejects.truncated_at_next() {
             return rejects.count(failure.code);
         }
-        rejects.push(Reject {
-            line: self.number,
-            code: failure.code,
-            field: failure.field,
-            message: failure.message,
-            raw: line[..line.len().min(REJECT_RAW_BYTES_MAX)].to_vec(),
-        });
+        rejects.push(failure.reject(self.number, line));
+    }
+}
+
+/// Decodes single events, as messages of a topic bring them.
+#[derive(Debug)]
+pub struct EventDecoder {
+    lines: LineDecoder,
+}
+
+impl EventDecoder {
+    /// A decoder for events of one stream.
+    #[must_use]
+    pub fn new(stream: &StreamDeclaration) -> Self {
+        Self {
+            lines: LineDecoder::new(stream),
+        }
+    }
+
+    /// Reads one event: one JSON object, by the same rule as a line of a body. Gives a batch of one row in the
+    /// wire schema.
+    ///
+    /// # Errors
+    /// The [`Reject`], whose line is 1.
+    pub fn decode(&mut self, text: &[u8]) -> Result<RecordBatch, Reject> {
+        let decoded = if text.len() > LINE_BYTES_MAX {
+            Err(Failure::line_too_large())
+        } else {
+            self.lines.decode(text, false)
+        };
+        decoded.map_err(|failure| failure.reject(1, text))?;
+        let batch = self.lines.take_batch();
+        Ok(batch.expect("a row that was accepted is in the batch"))
     }
 }
 
 impl Failure {
+    fn reject(self, line: u64, text: &[u8]) -> Reject {
+        Reject {
+            line,
+            code: self.code,
+            field: self.field,
+            message: self.message,
+            raw: text[..text.len().min(REJECT_RAW_BYTES_MAX)].to_vec(),
+        }
+    }
+
     fn line_too_large() -> Self {
         let message = format!("the line is longer than {LINE_BYTES_MAX} bytes");
         Self {

@@ -1,7 +1,7 @@
 //! How a declaration may change once events are stored under it.
 //!
 //! It may gain optional fields and enum values, and nothing else of what decides what an event is; then its version
-//! rises by one. Description, routes, retention and `unknown_fields = "reject"` or `"ignore"` decide nothing that is
+//! rises by one. Description, routes, topic, format, retention and `unknown_fields = "reject"` or `"ignore"` decide nothing that is
 //! stored, so they change freely.
 
 use super::{FieldDeclaration, FieldType, StreamDeclaration, UnknownFields};

@@ -8,7 +8,9 @@ use serde_json::{Map, Number, Value};
 
 use crate::limits::{FIELDS_MAX, LINE_BYTES_MAX, STRING_BYTES_MAX};
 use crate::name::check_name;
-use crate::{FieldDeclaration, FieldType, StreamDeclaration, StreamName, TimeUnit, UnknownFields};
+use crate::{
+    FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, StreamName, TimeUnit, UnknownFields,
+};
 
 /// Most scalar members of an object that get columns of their own; an object with more is a map, not a record.
 const MEMBERS_MAX: usize = 24;
@@ -134,6 +136,8 @@ impl Sample {
             time,
             key,
             unknown_fields: UnknownFields::Keep,
+            topic: None,
+            format: RecordFormat::Record,
             retention: None,
             fields,
         }

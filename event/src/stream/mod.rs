@@ -32,6 +32,10 @@ pub struct StreamDeclaration {
     pub key: Option<String>,
     /// What happens to fields that are not declared.
     pub unknown_fields: UnknownFields,
+    /// The Kafka topic, where the journal is Kafka; the configured prefix and the name when absent.
+    pub topic: Option<String>,
+    /// What a Kafka message of this stream holds.
+    pub format: RecordFormat,
     /// How long events are kept in the lake, for ever when absent.
     pub retention: Option<Duration>,
     /// The fields, in the order of their declaration, which is the order of columns.
@@ -48,6 +52,16 @@ pub enum UnknownFields {
     Keep,
     /// They are counted and left out.
     Ignore,
+}
+
+/// What a Kafka message of a stream holds. The embedded journal keeps records whatever a stream says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// One record ([`crate::record`]): up to a few thousand events as columns.
+    #[default]
+    Record,
+    /// One event as a JSON object, with the key as the message's key. Other programs may read and fill the topic.
+    Json,
 }
 
 /// One declared field.
@@ -196,6 +210,8 @@ impl StreamDeclaration {
             time: None,
             key: None,
             unknown_fields: UnknownFields::Reject,
+            topic: None,
+            format: RecordFormat::Record,
             retention: None,
             fields: vec![
                 field("stream", text(), false),

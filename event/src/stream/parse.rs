@@ -1,12 +1,11 @@
 //! Declarations from TOML: everything that is wrong with them is reported at once, each with its key.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::{FieldDeclaration, FieldType, StreamDeclaration, TimeUnit, UnknownFields};
+use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, TimeUnit, UnknownFields};
 use crate::StreamName;
 use crate::limits::{
     ENUM_VALUES_MAX, FIELDS_MAX, JSON_DEPTH_MAX, LINE_BYTES_MAX, STREAMS_MAX, STRING_BYTES_MAX,
@@ -35,6 +34,9 @@ const RESERVED_ROUTES: &[&str] = &[
     "/redoc",
 ];
 
+/// Most bytes of a topic's name: what Kafka allows.
+const TOPIC_BYTES_MAX: usize = 249;
+
 /// Shortest retention of a stream.
 const RETENTION_MIN: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,8 @@ const STREAM_KEYS: &[&str] = &[
     "time",
     "key",
     "unknown_fields",
+    "topic",
+    "format",
     "retention",
     "fields",
 ];
@@ -145,6 +149,15 @@ impl Parser {
                 UnknownFields::Reject
             }
         };
+        let format = match self.text(&section, "format").as_deref() {
+            None | Some("record") => RecordFormat::Record,
+            Some("json") => RecordFormat::Json,
+            Some(other) => {
+                let message = format!("`{other}` is not one of record, json");
+                self.problem(section.key("format"), message);
+                RecordFormat::Record
+            }
+        };
         let retention = self.text(&section, "retention").and_then(|text| {
             let retention = parse_duration(&text).map_err(|error| error.to_string());
             let retention = retention.and_then(|retention| match retention {
@@ -164,6 +177,8 @@ impl Parser {
             time: self.text(&section, "time"),
             key: self.text(&section, "key"),
             unknown_fields,
+            topic: self.text(&section, "topic"),
+            format,
             retention,
             fields,
         };
@@ -181,6 +196,15 @@ impl Parser {
                     section.key("time"),
                     format!("`{time}` is not a required field of type timestamp"),
                 );
+            }
+        }
+        if let Some(topic) = &stream.topic {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            let fits = (1..=TOPIC_BYTES_MAX).contains(&topic.len()) && topic.bytes().all(plain);
+            if !fits || topic == "." || topic == ".." {
+                let allowed =
+                    format!("`{topic}` must have 1 to {TOPIC_BYTES_MAX} letters, digits and ._- only");
+                self.problem(section.key("topic"), allowed);
             }
         }
         if let Some(name) = &stream.key {

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{FieldDeclaration, FieldType, StreamDeclaration, UnknownFields};
+use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, UnknownFields};
 use crate::limits::STRING_BYTES_MAX;
 use crate::units::format_duration;
 
@@ -28,6 +28,13 @@ impl StreamDeclaration {
             UnknownFields::Reject => {}
             UnknownFields::Keep => add("unknown_fields", "keep".into()),
             UnknownFields::Ignore => add("unknown_fields", "ignore".into()),
+        }
+        if let Some(topic) = &self.topic {
+            add("topic", topic.clone().into());
+        }
+        match self.format {
+            RecordFormat::Record => {}
+            RecordFormat::Json => add("format", "json".into()),
         }
         if let Some(retention) = self.retention {
             add("retention", format_duration(retention).into());

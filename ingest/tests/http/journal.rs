@@ -40,6 +40,10 @@ impl Journal for MemoryJournal {
         JournalId("memory".to_owned())
     }
 
+    fn stream_id(&self, _stream: &StreamName) -> JournalId {
+        self.id()
+    }
+
     fn durability(&self) -> Durability {
         Durability::Fsync
     }

@@ -261,6 +261,12 @@ fn encode_all(group: &[Batch]) -> Result<Vec<(StreamName, Bytes)>, AppendError> 
 }
 
 fn encode(batch: &Batch) -> Result<(StreamName, Bytes), AppendError> {
+    if batch.partition != Partition(0) {
+        return Err(AppendError::NoPartition {
+            partition: batch.partition,
+            partitions: 1,
+        });
+    }
     let payload = event::record::encode(batch).map_err(|error| AppendError::Encode {
         message: error.to_string(),
     })?;
@@ -292,6 +298,10 @@ impl Index {
 impl Journal for EmbeddedJournal {
     fn id(&self) -> JournalId {
         JournalId(self.id.to_string())
+    }
+
+    fn stream_id(&self, _stream: &StreamName) -> JournalId {
+        self.id()
     }
 
     fn durability(&self) -> Durability {

@@ -19,7 +19,7 @@ use super::frame::FrameHeader;
 use super::index::walk;
 use super::layout::FRAME_HEADER_BYTES;
 use super::shared::{Shared, lock};
-use crate::{JournalReader, ReadError, Record};
+use crate::{JournalReader, Payload, ReadError, Record};
 
 /// Reads one stream of an embedded journal.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ fn read(
         records.push(Record {
             partition: Partition(0),
             offset,
-            payload,
+            payload: Payload::Record(payload),
         });
         offset = offset.next();
     }

@@ -8,8 +8,10 @@ use event::StreamDeclaration;
 use event::units::{format_bytes, format_duration, parse_bytes, parse_duration};
 use toml::{Table, Value};
 
+use super::destinations::destinations;
 use super::problem::Problems;
 use super::run::{self, Config};
+use super::secret::Properties;
 use super::settings::{Kind, SETTINGS, Setting};
 
 /// A checked value.
@@ -21,6 +23,7 @@ pub(super) enum Checked {
     Span(Duration),
     Words(Vec<String>),
     Addresses(Vec<SocketAddr>),
+    Properties(Properties),
 }
 
 /// A value for every setting, by key.
@@ -46,9 +49,9 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
         };
         values.insert(setting.key, value);
     }
-    destinations(merged, &mut problems);
     let streams = streams(merged, &mut problems);
-    let config = run::build(&values, streams, &mut problems);
+    let destinations = destinations(merged, &streams, &mut problems);
+    let config = run::build(&values, streams, destinations, &mut problems);
     problems.none()?;
     Ok(config)
 }
@@ -58,6 +61,7 @@ fn default_value(setting: &Setting) -> Checked {
     let text = Value::String(setting.default.to_owned());
     let value = match setting.kind {
         Kind::Flag => Value::Boolean(setting.default == "true"),
+        Kind::Properties => Value::Table(Table::new()),
         Kind::Count(..) => setting.default.parse().map_or(text, Value::Integer),
         _ => text,
     };
@@ -109,7 +113,24 @@ fn checked(setting: &Setting, value: &Value) -> Result<Checked, String> {
             let each = list(value)?.into_iter().map(address);
             each.collect::<Result<_, _>>().map(Checked::Addresses)
         }
+        Kind::Properties => properties(value).map(Checked::Properties),
     }
+}
+
+/// A table of texts; a number or a flag is taken as it is written. Values are not shown: they may be secrets.
+fn properties(value: &Value) -> Result<Properties, String> {
+    let table = value
+        .as_table()
+        .ok_or("is a section: write `\"name\" = \"value\"` below it")?;
+    let pair = |(name, value): (&String, &Value)| {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Integer(_) | Value::Boolean(_) | Value::Float(_) => value.to_string(),
+            _ => return Err(format!("`{name}` is not text; a name with dots needs quotes")),
+        };
+        Ok((name.clone(), text))
+    };
+    Ok(Properties(table.iter().map(pair).collect::<Result<_, _>>()?))
 }
 
 fn text<'a>(value: &'a Value, wanted: &str) -> Result<&'a str, String> {
@@ -183,22 +204,6 @@ fn unknown_keys(table: &Table, prefix: &str, problems: &mut Problems) {
                 problems.push(path, format!("unknown key{hint}"));
             }
         }
-    }
-}
-
-/// Destinations besides the lake are not built yet; a configuration that names one must not seem to work.
-fn destinations(merged: &Table, problems: &mut Problems) {
-    match merged.get("destinations") {
-        None => {}
-        Some(Value::Table(destinations)) => {
-            for (name, destination) in destinations {
-                let kind = destination.get("kind").and_then(Value::as_str).unwrap_or("");
-                let message =
-                    format!("destinations of kind `{kind}` are not built yet; the lake is always written");
-                problems.push(format!("destinations.{name}.kind"), message);
-            }
-        }
-        Some(_) => problems.push("destinations", "is a section: write `[destinations.NAME]`"),
     }
 }
 

@@ -1,14 +1,17 @@
 //! The effective configuration as TOML: what `tidemill check` prints.
 //!
-//! It can be used as a configuration file again. There is no secret among today's settings; what gets one must
-//! be left out here.
+//! It can be used as a configuration file again, but for its secrets, which are left out: passwords and keys among
+//! Kafka's properties, and the URLs of destinations.
 
 use std::fmt::Write;
 
 use event::units::{format_bytes, format_duration};
 
+use toml::{Table, Value};
+
 use super::check::Checked;
 use super::run::Config;
+use super::secret::Properties;
 use super::settings::{Kind, SETTINGS};
 
 pub(super) fn render(config: &Config) -> String {
@@ -20,12 +23,34 @@ pub(super) fn render(config: &Config) -> String {
             section = table;
             let _ = writeln!(text, "\n[{table}]");
         }
+        if let Checked::Properties(properties) = &config.values[setting.key] {
+            text.push_str(&written_properties(setting.key, properties));
+            continue;
+        }
         let value = written(setting.kind, &config.values[setting.key]);
         let _ = writeln!(text, "{key} = {value}   # {}", setting.about);
+    }
+    for destination in &config.destinations {
+        let section = Table::from_iter([(destination.name.clone(), Value::Table(destination.shown.clone()))]);
+        let section = Table::from_iter([("destinations".to_owned(), Value::Table(section))]);
+        let _ = writeln!(text, "\n# its url, and a password, are not shown\n{section}");
     }
     for stream in &config.streams {
         text.push('\n');
         text.push_str(&stream.to_toml());
+    }
+    text
+}
+
+/// Properties in a section of their own, without the values of secrets.
+fn written_properties(key: &str, properties: &Properties) -> String {
+    let mut text = format!("\n[{key}]\n");
+    for (name, value) in properties.shown() {
+        let name = Value::from(name);
+        let _ = match value {
+            Some(value) => writeln!(text, "{name} = {}", Value::from(value)),
+            None => writeln!(text, "# {name} is not shown"),
+        };
     }
     text
 }
@@ -40,6 +65,7 @@ fn written(kind: Kind, value: &Checked) -> String {
         Checked::Number(number) => number.to_string(),
         Checked::Span(span) => quoted(&format_duration(*span)),
         Checked::Words(words) => list(words.iter().map(|word| quoted(word)).collect()),
+        Checked::Properties(_) => String::new(),
         Checked::Addresses(addresses) => list(addresses.iter().map(|one| quoted(&one.to_string())).collect()),
     }
 }

@@ -14,14 +14,20 @@
 //! with key, value and bound. Nothing else in the program reads the environment.
 
 mod check;
+mod destinations;
 mod effective;
 mod problem;
 mod run;
+mod secret;
 mod settings;
 mod sources;
 
+pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use problem::{Problem, Problems};
-pub use run::{AnalyticsConfig, Config, IngestConfig, JournalConfig, LakeConfig, Roles};
+pub use run::{
+    AnalyticsConfig, Config, IngestConfig, JournalConfig, JournalKind, KafkaConfig, LakeConfig, Roles,
+};
+pub use secret::{Properties, Secret};
 pub use settings::{SETTINGS, Setting};
 pub use sources::Sources;
 

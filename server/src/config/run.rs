@@ -7,7 +7,9 @@ use std::time::Duration;
 use event::StreamDeclaration;
 
 use super::check::{Checked, Values};
+use super::destinations::DestinationConfig;
 use super::problem::Problems;
+use super::secret::Properties;
 
 /// Everything that the server is started with. Made by [`super::load`] only, so every value is within bounds.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// Queries.
     pub analytics: AnalyticsConfig,
+    /// What sinks write to besides the lake.
+    pub destinations: Vec<DestinationConfig>,
     /// The declared streams, or the starter streams.
     pub streams: Vec<StreamDeclaration>,
     /// Every setting's value, for `check`.
@@ -47,9 +51,45 @@ pub struct Roles {
     pub analytics: bool,
 }
 
-/// Settings of the embedded journal.
+/// Where accepted events become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalKind {
+    /// In files of this process.
+    Embedded,
+    /// In topics of Kafka.
+    Kafka,
+}
+
+/// Settings of the journal on Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// Brokers to begin with.
+    pub brokers: String,
+    /// Begins the names of topics that are not declared.
+    pub topic_prefix: String,
+    /// Whether missing topics are made.
+    pub create_topics: bool,
+    /// Partitions of each topic, when configured.
+    pub partitions: Option<u32>,
+    /// Replicas of each topic, when configured.
+    pub replication: Option<u16>,
+    /// For how long the broker keeps records, when configured.
+    pub retention: Option<Duration>,
+    /// What the broker has not taken by then has failed.
+    pub timeout: Duration,
+    /// A sink that is silent for so long loses its partitions.
+    pub session_timeout: Duration,
+    /// Further properties of librdkafka, secrets among them.
+    pub properties: Properties,
+}
+
+/// Settings of the journal.
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
+    /// Which one.
+    pub kind: JournalKind,
+    /// What concerns Kafka.
+    pub kafka: KafkaConfig,
     /// Bytes of one segment file.
     pub segment_bytes: u64,
     /// For how long records stay although the lake has them.
@@ -128,6 +168,12 @@ impl Taken<'_> {
             other => unreachable!("`{key}` is {other:?}, not text"),
         }
     }
+    fn properties(&self, key: &str) -> &Properties {
+        match &self.0[key] {
+            Checked::Properties(properties) => properties,
+            other => unreachable!("`{key}` is {other:?}, not a table of texts"),
+        }
+    }
     fn words(&self, key: &str) -> &[String] {
         match &self.0[key] {
             Checked::Words(words) => words,
@@ -145,14 +191,16 @@ impl Taken<'_> {
 }
 
 /// Makes the configuration of checked values, and checks what concerns several of them.
-pub(super) fn build(values: &Values, streams: Vec<StreamDeclaration>, problems: &mut Problems) -> Config {
+pub(super) fn build(
+    values: &Values,
+    streams: Vec<StreamDeclaration>,
+    destinations: Vec<DestinationConfig>,
+    problems: &mut Problems,
+) -> Config {
     let taken = Taken(values);
     let data_dir = PathBuf::from(taken.text("data_dir"));
     if data_dir.as_os_str().is_empty() {
         problems.push("data_dir", "`` is not a directory");
-    }
-    if taken.text("journal.kind") != "embedded" {
-        problems.push("journal.kind", "`kafka` is not built yet: write \"embedded\"");
     }
     let listen = taken.addresses("listen").to_vec();
     let allow_remote = taken.flag("allow_remote");
@@ -191,6 +239,11 @@ pub(super) fn build(values: &Values, streams: Vec<StreamDeclaration>, problems: 
         roles: roles(taken.words("roles")),
         shutdown_timeout: taken.span("shutdown_timeout"),
         journal: JournalConfig {
+            kind: match taken.text("journal.kind") {
+                "kafka" => JournalKind::Kafka,
+                _ => JournalKind::Embedded,
+            },
+            kafka: kafka(&taken, problems),
             segment_bytes: taken.number("journal.segment_size"),
             retain: taken.span("journal.retain"),
             disk_reserve_bytes: taken.number("journal.disk_reserve"),
@@ -213,8 +266,39 @@ pub(super) fn build(values: &Values, streams: Vec<StreamDeclaration>, problems: 
             sql_rows: taken.number("analytics.sql_rows"),
         },
         data_dir,
+        destinations,
         streams,
         values: values.clone(),
+    }
+}
+
+fn kafka(taken: &Taken<'_>, problems: &mut Problems) -> KafkaConfig {
+    let mut properties = taken.properties("journal.kafka.properties").clone();
+    let key = "journal.kafka.sasl_password_file";
+    let file = taken.text(key);
+    if !file.is_empty() {
+        match std::fs::read_to_string(file) {
+            Ok(password) => {
+                let password = password.trim_end_matches(['\r', '\n']).to_owned();
+                properties.0.insert("sasl.password".to_owned(), password);
+            }
+            Err(error) => problems.push(key, format!("read `{file}`: {error}")),
+        }
+    }
+    let when_given = |number: u64| (number > 0).then_some(number);
+    let retention = taken.span("journal.kafka.retention");
+    KafkaConfig {
+        brokers: taken.text("journal.kafka.brokers").to_owned(),
+        topic_prefix: taken.text("journal.kafka.topic_prefix").to_owned(),
+        create_topics: taken.flag("journal.kafka.create_topics"),
+        partitions: when_given(taken.number("journal.kafka.partitions"))
+            .and_then(|count| u32::try_from(count).ok()),
+        replication: when_given(taken.number("journal.kafka.replication"))
+            .and_then(|count| u16::try_from(count).ok()),
+        retention: (!retention.is_zero()).then_some(retention),
+        timeout: taken.span("journal.kafka.timeout"),
+        session_timeout: taken.span("journal.kafka.session_timeout"),
+        properties,
     }
 }
 
@@ -229,6 +313,7 @@ fn roles(words: &[String]) -> Roles {
 
 fn lake(taken: &Taken<'_>, directory: PathBuf) -> LakeConfig {
     let sink = sink::LakeSinkOptions {
+        group: taken.text("lake.group").to_owned(),
         roll_bytes: taken.number("lake.roll.size"),
         roll_every: taken.span("lake.roll.every"),
         tail_bytes: taken.number("lake.roll.tail"),

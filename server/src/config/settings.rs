@@ -37,6 +37,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// One or several socket addresses.
     Addresses,
+    /// A table of texts under names of somebody else's; no variable sets it, and its secrets are not shown.
+    Properties,
 }
 
 impl Setting {
@@ -137,10 +139,76 @@ pub const SETTINGS: &[Setting] = &[
         "bytes of records that may wait to be written",
     ),
     setting(
+        "journal.kafka.brokers",
+        Kind::Text,
+        "127.0.0.1:9092",
+        "brokers to begin with, as \"host:port,host:port\"",
+    ),
+    setting(
+        "journal.kafka.topic_prefix",
+        Kind::Text,
+        "tidemill.",
+        "a stream's topic is this and its name, unless it names one",
+    ),
+    setting(
+        "journal.kafka.create_topics",
+        Kind::Flag,
+        "true",
+        "make topics that are missing",
+    ),
+    setting(
+        "journal.kafka.partitions",
+        Kind::Count(0, 10_000),
+        "0",
+        "partitions of each topic; 0 takes what is there, and the broker's default for a new one",
+    ),
+    setting(
+        "journal.kafka.replication",
+        Kind::Count(0, 100),
+        "0",
+        "replicas of each topic; 0 as for partitions",
+    ),
+    setting(
+        "journal.kafka.retention",
+        Kind::Span(ms(0), s(3650 * DAY)),
+        "0s",
+        "the broker keeps records this long; 0s as for partitions",
+    ),
+    setting(
+        "journal.kafka.timeout",
+        Kind::Span(s(1), s(300)),
+        "10s",
+        "what the broker has not taken by then is answered 503",
+    ),
+    setting(
+        "journal.kafka.session_timeout",
+        Kind::Span(s(1), s(300)),
+        "6s",
+        "partitions of a sink that is silent this long go to another one",
+    ),
+    setting(
+        "journal.kafka.sasl_password_file",
+        Kind::Text,
+        "",
+        "file with the password of `sasl.password`",
+    ),
+    setting(
+        "journal.kafka.properties",
+        Kind::Properties,
+        "",
+        "anything else for librdkafka, by its own names",
+    ),
+    setting(
         "lake.url",
         Kind::Text,
         "",
-        "directory of the lake, or a file:// URL; data_dir/lake when absent",
+        "directory of the lake, a file:// or an s3:// URL; data_dir/lake when absent",
+    ),
+    setting(
+        "lake.group",
+        Kind::Text,
+        "tidemill.lake",
+        "sinks of this consumer group share the partitions of the lake",
     ),
     setting(
         "lake.lz4",

@@ -69,6 +69,14 @@ pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
         if OTHER_VARIABLES.contains(&name.as_str()) {
             continue;
         }
+        match super::destinations::set_from_variable(&mut merged, name, value) {
+            Ok(false) => {}
+            Ok(true) => continue,
+            Err(message) => {
+                problems.push(name.as_str(), message);
+                continue;
+            }
+        }
         match SETTINGS.iter().find(|setting| setting.variable() == *name) {
             Some(setting) => set(&mut merged, setting, value),
             None => {
@@ -108,7 +116,7 @@ fn set(table: &mut Table, setting: &Setting, text: &str) {
             let parts = text.split(',').map(|part| Value::String(part.trim().to_owned()));
             Some(Value::Array(parts.collect()))
         }
-        Kind::Text | Kind::Bytes(..) | Kind::Span(..) | Kind::Word(_) => None,
+        Kind::Text | Kind::Bytes(..) | Kind::Span(..) | Kind::Word(_) | Kind::Properties => None,
     };
     let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
     let mut over = value;

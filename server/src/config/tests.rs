@@ -50,7 +50,7 @@ fn the_documented_default_of_the_sink_is_its_own_default() {
 fn all_problems_are_reported_at_once_with_key_value_and_bound() {
     let problems = problems_of(
         "listn = \"127.0.0.1:1\"\nroles = [\"ingst\"]\nlake.roll.size = \"1KiB\"\nlake.roll.every = 5\n\
-         lake.rol = 1\ndestinations.w.kind = \"mysql\"\njournal.kind = \"kafka\"\ndata_dir = true\n",
+         lake.rol = 1\ndestinations.w.kind = \"mysq\"\njournal.kind = \"kafk\"\ndata_dir = true\n",
     );
     let found = |key: &str| {
         let problem = problems.iter().find(|problem| problem.key == key);
@@ -64,10 +64,11 @@ fn all_problems_are_reported_at_once_with_key_value_and_bound() {
     assert_eq!(found("lake.roll.size"), "`1KiB` is below the minimum of `1MiB`");
     assert!(found("lake.roll.every").contains("a time with a unit"));
     assert!(found("lake.rol").contains("did you mean `lake.roll"));
-    assert!(found("destinations.w.kind").contains("`mysql` are not built yet"));
-    assert!(found("journal.kind").contains("not built yet"));
+    assert!(found("destinations.w.kind").contains("did you mean `mysql`?"));
+    assert!(found("destinations.w.url").contains("is missing"));
+    assert!(found("journal.kind").contains("did you mean `kafka`?"));
     assert!(found("data_dir").contains("true"));
-    assert_eq!(problems.len(), 8, "{problems:?}");
+    assert_eq!(problems.len(), 9, "{problems:?}");
 }
 
 #[test]
@@ -139,4 +140,83 @@ fn what_check_prints_is_a_configuration_with_the_same_meaning() {
 fn no_two_settings_have_one_variable() {
     let names: std::collections::BTreeSet<_> = SETTINGS.iter().map(Setting::variable).collect();
     assert_eq!(names.len(), SETTINGS.len());
+}
+
+const DESTINATION: &str = r#"
+[destinations.warehouse]
+kind = "mysql"
+url = "mysql://user:not-for-you@127.0.0.1/events"
+streams = ["running"]
+[destinations.warehouse.tables.running]
+table = "runs"
+columns = { user_id = "user", duration = "seconds" }
+key = ["user"]
+event = "payload"
+on_conflict = "ignore"
+[journal.kafka.properties]
+"security.protocol" = "SASL_SSL"
+"sasl.password" = "not-for-you"
+"queued.min.messages" = 5
+"#;
+
+#[test]
+fn a_destination_has_its_tables_and_shows_no_secret() {
+    let (_directory, mut sources) = sources(DESTINATION);
+    let config = load(&sources).expect("fine");
+    let [destination] = &config.destinations[..] else {
+        panic!("one destination")
+    };
+    assert_eq!(destination.group, "tidemill.warehouse");
+    let table = destination.tables.values().next().expect("one table");
+    let columns = table.columns.as_ref().expect("columns");
+    assert_eq!(columns[1], ("duration".to_owned(), "seconds".to_owned()));
+    assert_eq!(table.on_conflict, OnConflict::Ignore);
+    assert_eq!(config.journal.kafka.properties.0["queued.min.messages"], "5");
+    let shown = effective(&config);
+    assert!(!format!("{config:?}{shown}").contains("not-for-you"), "{shown}");
+    assert!(shown.contains("security.protocol") && shown.contains("[destinations.warehouse"));
+
+    sources.environment = vec![
+        (
+            "TIDEMILL_DESTINATIONS_WAREHOUSE_URL".to_owned(),
+            "mysql://user@db/other".to_owned(),
+        ),
+        (
+            "TIDEMILL_DESTINATIONS_WAREHOUSE_PASSWORD".to_owned(),
+            "a b/c".to_owned(),
+        ),
+    ];
+    let config = load(&sources).expect("fine");
+    assert_eq!(
+        config.destinations[0].url.reveal(),
+        "mysql://user:a%20b%2Fc@db/other"
+    );
+    sources.environment[0].0 = "TIDEMILL_DESTINATIONS_OTHER_URL".to_owned();
+    let problems = load(&sources).expect_err("refused");
+    assert!(
+        problems.to_string().contains("no destination `other`"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_destination_is_said_with_its_key() {
+    let problems = problems_of(
+        "[destinations.w]\nkind = \"postgres\"\nurl = \"mysql://secret@h/d\"\nstreams = [\"runing\"]\n\
+         table_prefix = \"a-b\"\ntabels = 1\n[destinations.w.tables.running]\ntable = \"a; drop\"\n\
+         columns = { nothing = \"x\" }\non_conflict = \"replace\"\n",
+    );
+    let text = Problems(problems).to_string();
+    for part in [
+        "destinations.w.url: must begin with `postgres://`",
+        "destinations.w.streams: no stream `runing` is declared, did you mean `running`?",
+        "destinations.w.table_prefix: `a-b` is no name",
+        "destinations.w.tabels: unknown key, did you mean `tables`?",
+        "destinations.w.tables.running.table: `a; drop` is no name",
+        "destinations.w.tables.running.columns: the stream has no field `nothing`",
+        "destinations.w.tables.running.on_conflict",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("secret"), "{text}");
 }

@@ -22,7 +22,7 @@ use super::catalog::{self, CatalogError};
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
 use super::timed::TimedJournal;
-use crate::config::{Config, Roles};
+use crate::config::{Config, JournalKind, Roles};
 
 /// The journal's directory in the data directory.
 const JOURNAL: &str = "journal";
@@ -72,6 +72,9 @@ pub enum StartError {
         /// Where the journal ends.
         end: Position,
     },
+    /// Something is configured that is not built yet.
+    #[error("{0} is not built yet")]
+    NotBuilt(&'static str),
     /// Questions cannot be answered.
     #[error("start analytics")]
     Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -102,6 +105,12 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         sink,
         analytics,
     } = config.roles;
+    if config.journal.kind == JournalKind::Kafka {
+        return Err(StartError::NotBuilt("`journal.kind = \"kafka\"`"));
+    }
+    if !config.destinations.is_empty() {
+        return Err(StartError::NotBuilt("`[destinations]`"));
+    }
     let writes = ingest || sink;
     let sink_runtime = sink.then(SinkRuntime::start).transpose();
     let sink_runtime = sink_runtime.map_err(|error| StartError::Thread(error.to_string()))?;

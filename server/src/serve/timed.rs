@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use event::{Batch, Position, StreamName};
 use futures::future::BoxFuture;
-use journal::{AppendError, Durability, Fault, Journal, JournalId, JournalReader, ReadError};
+use journal::{AppendError, Durability, Fault, GroupMember, Journal, JournalId, JournalReader, ReadError};
 
 /// A journal whose appends are measured.
 #[derive(Debug)]
@@ -43,6 +43,10 @@ impl TimedJournal {
 impl Journal for TimedJournal {
     fn id(&self) -> JournalId {
         self.inner.id()
+    }
+
+    fn stream_id(&self, stream: &StreamName) -> JournalId {
+        self.inner.stream_id(stream)
     }
 
     fn durability(&self) -> Durability {
@@ -85,5 +89,13 @@ impl Journal for TimedJournal {
         stored: &'a [Position],
     ) -> BoxFuture<'a, Result<(), ReadError>> {
         self.inner.retain(stream, stored)
+    }
+
+    fn join<'a>(
+        &'a self,
+        group: &'a str,
+        streams: &'a [StreamName],
+    ) -> BoxFuture<'a, Result<Box<dyn GroupMember>, ReadError>> {
+        self.inner.join(group, streams)
     }
 }

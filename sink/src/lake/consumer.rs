@@ -18,6 +18,7 @@ use super::LakeSinkOptions;
 use super::budget::TailBudget;
 use super::open_file::{self, OpenFile};
 use crate::backoff::Backoff;
+use crate::group::{Member, Phase};
 use crate::progress::Shared;
 use crate::{Fault, SinkError};
 
@@ -31,31 +32,64 @@ pub(super) struct Consumer {
     pub(super) options: Arc<LakeSinkOptions>,
     pub(super) budget: Arc<TailBudget>,
     pub(super) progress: Arc<Shared>,
-    /// Becomes true when the sink shall flush and end.
-    pub(super) stopping: watch::Receiver<bool>,
+    /// What this task is told.
+    pub(super) phase: watch::Receiver<Phase>,
+    /// This process in the group.
+    pub(super) member: Member,
+}
+
+/// A partition that is this process's for as long as this lives; also when the task is dropped.
+struct Owned {
+    progress: Arc<Shared>,
+    budget: Arc<TailBudget>,
+    index: usize,
+}
+
+impl Owned {
+    fn new(progress: &Arc<Shared>, budget: &Arc<TailBudget>, index: usize) -> Self {
+        progress.set_assigned(true);
+        Self {
+            progress: Arc::clone(progress),
+            budget: Arc::clone(budget),
+            index,
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.budget.set(self.index, 0);
+        self.progress.set_assigned(false);
+    }
 }
 
 /// Why a consumer woke up.
 enum Wake {
     Records(Vec<Record>),
     Roll(&'static str),
+    Release,
     Stop,
 }
 
 impl Consumer {
     /// Runs until it is told to stop, or until an error that only a person can mend.
     pub(super) async fn run(mut self) {
-        let ended = AssertUnwindSafe(self.run_until_stopped()).catch_unwind().await;
-        self.budget.set(self.index, 0);
-        match ended {
-            Ok(None) => {}
-            Ok(Some(error)) => self.stopped(&error.chain()),
-            Err(_) => self.stopped("the sink panicked"),
-        }
+        let owned = Owned::new(&self.progress, &self.budget, self.index);
+        let ended = AssertUnwindSafe(self.run_until_told()).catch_unwind().await;
+        let stopped = match ended {
+            Ok(None) => return drop(owned),
+            Ok(Some(error)) => error.chain(),
+            Err(_) => "the sink panicked".to_owned(),
+        };
+        self.stopped(&stopped);
+        // It stays this process's, so that everybody sees that it has stopped.
+        let mut phase = self.phase.clone();
+        let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+        drop(owned);
     }
 
     /// Gives the error that stopped it, if one did.
-    async fn run_until_stopped(&mut self) -> Option<SinkError> {
+    async fn run_until_told(&mut self) -> Option<SinkError> {
         let mut backoff = Backoff::new(self.options.retry_first, self.options.retry_longest);
         loop {
             let Err(error) = self.consume(&mut backoff).await else {
@@ -80,10 +114,10 @@ impl Consumer {
                 error = error.chain(),
                 "lake sink failed, tries again"
             );
-            let mut stopping = self.stopping.clone();
+            let mut phase = self.phase.clone();
             tokio::select! {
                 () = sleep(wait) => {}
-                _ = stopping.wait_for(|stop| *stop) => return None,
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => return None,
             }
         }
     }
@@ -100,11 +134,16 @@ impl Consumer {
         }
         // The journal may not know yet what the table has, after a crash between commit and `retain`.
         self.retain(from).await;
+        self.member.committed(self.stream(), from);
         let mut file = None;
         loop {
             match self.wake(reader.as_mut(), file.as_ref()).await? {
                 Wake::Records(records) => file = self.take(file, records, backoff).await?,
                 Wake::Roll(reason) => file = self.roll(file, reason, backoff).await?,
+                Wake::Release => {
+                    self.roll(file, "released", backoff).await?;
+                    return Ok(());
+                }
                 Wake::Stop => return self.drain(reader.as_mut(), file, backoff).await,
             }
         }
@@ -126,7 +165,11 @@ impl Consumer {
         let read_bytes = self.options.read_bytes;
         tokio::select! {
             biased;
-            _ = self.stopping.wait_for(|stop| *stop) => Ok(Wake::Stop),
+            told = self.phase.wait_for(|phase| *phase != Phase::Running) => match told.as_deref() {
+                Ok(Phase::Stopping) => Ok(Wake::Stop),
+                // Whoever starts the tasks is gone: what is open is another one's soon.
+                Ok(_) | Err(_) => Ok(Wake::Release),
+            },
             () = aged => Ok(Wake::Roll("age")),
             () = self.budget.asked_to_roll(self.index) => Ok(Wake::Roll("tail_budget")),
             records = reader.next(read_bytes) => Ok(Wake::Records(records?)),
@@ -176,6 +219,8 @@ impl Consumer {
         self.progress.update(|progress| progress.failing = None);
         self.budget.set(self.index, 0);
         self.retain(Position::new(self.partition, end)).await;
+        self.member
+            .committed(self.stream(), Position::new(self.partition, end));
 
         let took = begun.elapsed();
         let stream = self.stream().as_str().to_owned();

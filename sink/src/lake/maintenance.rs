@@ -11,10 +11,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::LakeSinkOptions;
+use crate::progress::Shared;
 
 /// Maintains one table.
 pub(super) struct Maintenance {
     pub(super) table: Arc<Table>,
+    /// The first partition: who has it maintains the table, so that processes do not do the same work.
+    pub(super) first: Arc<Shared>,
     pub(super) options: Arc<LakeSinkOptions>,
     /// One permit for all tables.
     pub(super) turn: Arc<Semaphore>,
@@ -57,6 +60,9 @@ impl Maintenance {
                 () = compact.next() => Chore::Compact,
                 () = vacuum.next() => Chore::Vacuum,
             };
+            if !self.first.is_assigned() {
+                continue;
+            }
             let turn = Arc::clone(&self.turn);
             let permit = tokio::select! {
                 biased;

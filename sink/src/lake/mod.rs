@@ -1,6 +1,6 @@
 //! The lake destination: every stream of the journal into its Delta table.
 //!
-//! Each partition of each stream has a task of its own ([`consumer`]), so that one stream's trouble never delays
+//! Each partition of each stream that the group assigns has a task of its own ([`consumer`]), so that one stream's trouble never delays
 //! another (I-5); `_rejects` is a stream as the others. Rows are encoded as they arrive; a file is rolled by
 //! size, by age, when all open files together hold too much ([`budget`]), and at shutdown. The catalog never
 //! changes while a process runs, so a schema change is a shutdown too.
@@ -11,10 +11,12 @@ mod maintenance;
 mod open_file;
 mod options;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use event::Partition;
+use futures::FutureExt;
 use journal::Journal;
 use lake::Table;
 use tokio::runtime::Handle;
@@ -22,6 +24,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::backoff::Backoff;
+use crate::group::Sharing;
 use crate::progress::{Shared, StreamProgress};
 use budget::TailBudget;
 use consumer::{Consumer, end_of};
@@ -39,7 +43,7 @@ const LATE_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct LakeSink {
     stop: watch::Sender<bool>,
-    consumers: JoinSet<()>,
+    sharing: JoinSet<()>,
     upkeep: JoinSet<()>,
     progress: LakeProgress,
     maintenance_stop: Duration,
@@ -53,7 +57,8 @@ pub struct LakeProgress {
 }
 
 impl LakeSink {
-    /// Starts a consumer for each partition of each table's stream, and the tables' maintenance, on `runtime`.
+    /// Joins the group, and runs a consumer for each partition that it assigns, and the maintenance of the tables
+    /// whose first partition is among them, on `runtime`.
     #[must_use]
     pub fn start(
         runtime: &Handle,
@@ -62,43 +67,61 @@ impl LakeSink {
         options: LakeSinkOptions,
     ) -> Self {
         let (stop, stopping) = watch::channel(false);
+        let maintenance_stop = options.maintenance_stop;
         let options = Arc::new(options);
-        let work: Vec<_> = tables
-            .iter()
-            .flat_map(|table| {
-                let partitions = journal.partitions(&table.declaration().name);
-                (0..partitions).map(move |partition| (Arc::clone(table), Partition(partition)))
-            })
-            .collect();
-        let budget = Arc::new(TailBudget::new(options.tail_bytes, work.len()));
-        let mut consumers = JoinSet::new();
-        let mut streams = Vec::with_capacity(work.len());
-        for (index, (table, partition)) in work.into_iter().enumerate() {
-            let progress = Arc::new(Shared::new(table.declaration().name.clone(), partition));
-            streams.push(Arc::clone(&progress));
-            let consumer = Consumer {
-                index,
-                partition,
-                journal: Arc::clone(&journal),
-                table,
-                options: Arc::clone(&options),
-                budget: Arc::clone(&budget),
-                progress,
-                stopping: stopping.clone(),
-            };
-            consumers.spawn_on(consumer.run(), runtime);
+        let mut work = HashMap::new();
+        let mut streams = Vec::new();
+        for table in &tables {
+            let stream = &table.declaration().name;
+            for partition in (0..journal.partitions(stream)).map(Partition) {
+                let progress = Arc::new(Shared::new(stream.clone(), partition));
+                work.insert((stream.clone(), partition), (streams.len(), Arc::clone(table)));
+                streams.push(progress);
+            }
         }
         let progress = LakeProgress {
-            journal,
+            journal: Arc::clone(&journal),
             streams: streams.into(),
         };
         let upkeep = start_upkeep(runtime, &tables, &options, &progress, &stopping);
+        let sharing = Sharing {
+            journal: Arc::clone(&journal),
+            group: options.group.clone(),
+            streams: tables
+                .iter()
+                .map(|table| table.declaration().name.clone())
+                .collect(),
+            stopping,
+            backoff: Backoff::new(options.retry_first, options.retry_longest),
+        };
+        let budget = Arc::new(TailBudget::new(options.tail_bytes, work.len()));
+        let shared = progress.clone();
+        let consume = move |share, phase, member| {
+            // The group may have streams that this process does not know: somebody else's newer configuration.
+            let Some((index, table)) = work.get(&share) else {
+                return std::future::ready(()).boxed();
+            };
+            let consumer = Consumer {
+                index: *index,
+                partition: share.1,
+                journal: Arc::clone(&journal),
+                table: Arc::clone(table),
+                options: Arc::clone(&options),
+                budget: Arc::clone(&budget),
+                progress: Arc::clone(&shared.streams[*index]),
+                phase,
+                member,
+            };
+            consumer.run().boxed()
+        };
+        let mut running = JoinSet::new();
+        running.spawn_on(sharing.run(consume), runtime);
         Self {
             stop,
-            consumers,
+            sharing: running,
             upkeep,
             progress,
-            maintenance_stop: options.maintenance_stop,
+            maintenance_stop,
         }
     }
 
@@ -113,12 +136,11 @@ impl LakeSink {
         // An error means that nobody listens any more.
         let _ = self.stop.send(true);
         let begun = Instant::now();
-        while !self.consumers.is_empty() {
-            match timeout(LATE_EVERY, self.consumers.join_next()).await {
+        while !self.sharing.is_empty() {
+            match timeout(LATE_EVERY, self.sharing.join_next()).await {
                 // A consumer catches its own panics and reports them.
                 Ok(_) => {}
                 Err(_) => tracing::warn!(
-                    consumers = self.consumers.len(),
                     waited_s = begun.elapsed().as_secs(),
                     "shutdown waits for the lake sink"
                 ),
@@ -145,8 +167,15 @@ fn start_upkeep(
     let mut upkeep = JoinSet::new();
     let turn = Arc::new(Semaphore::new(1));
     for table in tables {
+        let stream = &table.declaration().name;
+        let first = progress.streams.iter().find(|shared| {
+            let one = shared.get();
+            one.stream == *stream && one.partition == Partition(0)
+        });
+        let Some(first) = first else { continue };
         let maintenance = Maintenance {
             table: Arc::clone(table),
+            first: Arc::clone(first),
             options: Arc::clone(options),
             turn: Arc::clone(&turn),
             stopping: stopping.clone(),
@@ -158,10 +187,10 @@ fn start_upkeep(
 }
 
 impl LakeProgress {
-    /// How far each partition of each stream is. A stream whose end the journal cannot tell keeps the end 0.
+    /// How far each partition that is this process's is. A stream whose end the journal cannot tell keeps the end 0.
     pub async fn read(&self) -> Vec<StreamProgress> {
         let mut all = Vec::with_capacity(self.streams.len());
-        for shared in self.streams.iter() {
+        for shared in self.streams.iter().filter(|shared| shared.is_assigned()) {
             let mut progress = shared.get();
             let end = end_of(self.journal.as_ref(), &progress.stream, progress.partition).await;
             progress.end = end.unwrap_or(progress.read);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use event::{Offset, Partition};
-use journal::Record;
+use journal::{Decoded, Record, RecordDecoder};
 use lake::{Advance, FileWriter, Table, WriterOptions, WrittenFile};
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::SinkError;
 /// Rows of one partition that wait for a commit, and which records they are.
 pub(super) struct OpenFile {
     writer: FileWriter,
+    decoder: RecordDecoder,
     partition: Partition,
     from: Offset,
     to: Offset,
@@ -38,6 +39,7 @@ impl OpenFile {
     ) -> Result<Self, SinkError> {
         Ok(Self {
             writer: table.writer(options)?,
+            decoder: RecordDecoder::new(Arc::clone(table.declaration())),
             partition,
             from,
             to: from,
@@ -56,33 +58,39 @@ impl OpenFile {
     }
 
     fn write_record(&mut self, table: &Table, record: &Record) -> Result<(), SinkError> {
-        let Record {
-            partition,
-            offset,
-            payload,
-        } = record;
-        if *offset != self.to {
+        let (partition, offset) = (record.partition, record.offset);
+        if offset != self.to {
             return Err(SinkError::OutOfOrder {
-                found: *offset,
+                found: offset,
                 expected: self.to,
             });
         }
-        let batch = event::record::decode(payload).map_err(|source| SinkError::Record {
-            partition: *partition,
-            offset: *offset,
+        let decoded = self.decoder.decode(record).map_err(|source| SinkError::Record {
+            partition,
+            offset,
             source,
         })?;
-        let rows =
-            event::schema::to_lake(&batch, *partition, *offset, table.declaration()).map_err(|source| {
-                SinkError::Columns {
-                    partition: *partition,
-                    offset: *offset,
+        match decoded {
+            Decoded::Batch(batch) => {
+                let rows = event::schema::to_lake(&batch, offset, table.declaration());
+                let rows = rows.map_err(|source| SinkError::Columns {
+                    partition,
+                    offset,
                     source,
-                }
-            })?;
-        self.writer.write(&rows)?;
+                })?;
+                self.writer.write(&rows)?;
+            }
+            Decoded::Reject(reject, _) => {
+                return Err(SinkError::NoEvent {
+                    partition,
+                    offset,
+                    message: reject.message,
+                });
+            }
+            Decoded::Nothing => {}
+        }
         self.to = offset.next();
-        self.record_bytes += payload.len() as u64;
+        self.record_bytes += record.bytes() as u64;
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use lake::{CompactOptions, WriterOptions};
 /// When files are rolled and tables maintained. All of it has a bound.
 #[derive(Clone, Debug)]
 pub struct LakeSinkOptions {
+    /// The group whose members share the partitions. Default: `tidemill.lake`.
+    pub group: String,
     /// A file is committed when it has about this many bytes. Default: 128 MiB.
     pub roll_bytes: u64,
     /// A file is committed when its first row is this old. Default: 60 s.
@@ -40,6 +42,7 @@ pub struct LakeSinkOptions {
 impl Default for LakeSinkOptions {
     fn default() -> Self {
         Self {
+            group: "tidemill.lake".to_owned(),
             roll_bytes: 128 << 20,
             roll_every: Duration::from_secs(60),
             tail_bytes: 256 << 20,

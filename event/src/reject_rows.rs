@@ -9,25 +9,27 @@ use std::sync::Arc;
 use arrow_array::builder::{Int64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::ArrowError;
-use event::{Batch, Reject, Span, StreamDeclaration, StreamName};
+
+use crate::{Batch, Partition, Reject, Span, StreamDeclaration, StreamName};
 
 /// Bytes of raw lines that one request may leave in `_rejects`.
 const RAW_BYTES_MAX: usize = 256 << 10;
 
-/// The rows of `rejects`, which came to `stream` in the request of `span`.
+/// The rows of `rejects`, which came to `stream` in the request of `span`; for partition 0.
 ///
 /// # Errors
 /// When the columns do not fit the declaration: a broken invariant of this crate.
-pub(crate) fn batch(stream: &StreamName, rejects: &[Reject], span: &Span) -> Result<Batch, ArrowError> {
+pub fn batch(stream: &StreamName, rejects: &[Reject], span: &Span) -> Result<Batch, ArrowError> {
     let declaration = StreamDeclaration::rejects();
     let columns = columns(stream, rejects, span);
-    let rows = RecordBatch::try_new(event::schema::wire(&declaration), columns)?;
+    let rows = RecordBatch::try_new(crate::schema::wire(&declaration), columns)?;
     let span = Span {
         rows: rejects.len() as u32,
         ..span.clone()
     };
     Ok(Batch {
         stream: declaration.name,
+        partition: Partition(0),
         version: declaration.version,
         spans: vec![span],
         rows,
@@ -70,7 +72,8 @@ fn columns(stream: &StreamName, rejects: &[Reject], span: &Span) -> Vec<ArrayRef
 #[cfg(test)]
 mod tests {
     use arrow_array::cast::AsArray;
-    use event::{RejectCode, TraceId};
+
+    use crate::{RejectCode, TraceId};
 
     use super::*;
 

@@ -1,0 +1,483 @@
+//! The databases that sinks write to besides the lake: `[destinations.NAME]`.
+//!
+//! Somebody chose their names, so they are not in the table of settings; everything else is as there: all problems
+//! at once, unknown keys with a hint, no secret in what is printed. A secret comes from the environment
+//! (`TIDEMILL_DESTINATIONS_<NAME>_URL`, `…_PASSWORD`), from a file (`url_file`, `password_file`), or stands in the
+//! URL.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use event::{StreamDeclaration, StreamName};
+use toml::{Table, Value};
+
+use super::check::hint;
+use super::problem::Problems;
+use super::secret::Secret;
+
+/// Keys of a destination.
+const KEYS: &[&str] = &[
+    "kind",
+    "url",
+    "url_file",
+    "password",
+    "password_file",
+    "streams",
+    "table_prefix",
+    "group",
+    "load_data",
+    "tables",
+];
+/// Keys of one table of a destination.
+const TABLE_KEYS: &[&str] = &["table", "columns", "key", "event", "on_conflict"];
+/// Keys that a variable can set.
+const VARIABLE_KEYS: &[&str] = &[
+    "url",
+    "url_file",
+    "password",
+    "password_file",
+    "group",
+    "table_prefix",
+];
+/// What variables of destinations begin with.
+pub(super) const VARIABLE_PREFIX: &str = "TIDEMILL_DESTINATIONS_";
+/// Most bytes of a name in a database: what PostgreSQL keeps of one; MySQL allows 64.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The kind of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationKind {
+    /// MySQL or MariaDB.
+    Mysql,
+    /// PostgreSQL.
+    Postgres,
+}
+
+impl DestinationKind {
+    const WORDS: [(&'static str, Self); 2] = [("mysql", Self::Mysql), ("postgres", Self::Postgres)];
+
+    fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Mysql => &["mysql"],
+            Self::Postgres => &["postgres", "postgresql"],
+        }
+    }
+}
+
+/// One database that sinks write to.
+#[derive(Clone, Debug)]
+pub struct DestinationConfig {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: DestinationKind,
+    /// Where it is, with the user, the password and the database.
+    pub url: Secret,
+    /// The streams that it gets; all when absent.
+    pub streams: Option<Vec<StreamName>>,
+    /// Begins the names of tables that are not declared.
+    pub table_prefix: String,
+    /// The consumer group whose members share its partitions.
+    pub group: String,
+    /// Whether MySQL may be filled by `LOAD DATA LOCAL`.
+    pub load_data: bool,
+    /// Tables that are declared, by stream.
+    pub tables: BTreeMap<StreamName, TableConfig>,
+    /// As it was written, without what is secret, for `check`.
+    pub(super) shown: Table,
+}
+
+/// A declared table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Its name; prefix and stream when absent.
+    pub table: Option<String>,
+    /// Columns by field, in their order; all fields under their own names when absent.
+    pub columns: Option<Vec<(String, String)>>,
+    /// Columns of the primary key; `_partition`, `_offset`, `_row` when absent.
+    pub key: Option<Vec<String>>,
+    /// The column that gets the whole event as JSON.
+    pub event: Option<String>,
+    /// What happens to an event whose key is there already.
+    pub on_conflict: OnConflict,
+}
+
+/// What happens to an event whose key of its own is in the table already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is kept in `tidemill_refused`.
+    #[default]
+    Refuse,
+    /// The first one stays.
+    Ignore,
+    /// The last one stays.
+    Update,
+}
+
+/// Sets a destination's key from a variable; `false` when the variable is none of a destination's.
+pub(super) fn set_from_variable(merged: &mut Table, name: &str, value: &str) -> Result<bool, String> {
+    let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else {
+        return Ok(false);
+    };
+    let rest = rest.to_ascii_lowercase();
+    let key = VARIABLE_KEYS.iter().filter(|key| {
+        let before = rest.strip_suffix(**key);
+        before.is_some_and(|before| before.len() > 1 && before.ends_with('_'))
+    });
+    // `…_PASSWORD_FILE` ends in no shorter key, so the longest is the only sensible reading.
+    let Some(key) = key.max_by_key(|key| key.len()) else {
+        return Err(format!(
+            "a variable of a destination ends in one of {}",
+            VARIABLE_KEYS.join(", ").to_ascii_uppercase()
+        ));
+    };
+    let destination = &rest[..rest.len() - key.len() - 1];
+    let declared = merged.get_mut("destinations").and_then(Value::as_table_mut);
+    let declared = declared.and_then(|all| all.get_mut(destination)?.as_table_mut());
+    let Some(declared) = declared else {
+        return Err(format!("no destination `{destination}` is configured"));
+    };
+    // What comes later goes first, in whichever of the two ways it is given.
+    match *key {
+        "url" | "url_file" => ["url", "url_file"].map(|key| declared.remove(key)),
+        "password" | "password_file" => ["password", "password_file"].map(|key| declared.remove(key)),
+        _ => [None, None],
+    };
+    declared.insert((*key).to_owned(), Value::String(value.to_owned()));
+    Ok(true)
+}
+
+/// Reads the section of a merged configuration.
+pub(super) fn destinations(
+    merged: &Table,
+    streams: &[StreamDeclaration],
+    problems: &mut Problems,
+) -> Vec<DestinationConfig> {
+    let section = match merged.get("destinations") {
+        None => return Vec::new(),
+        Some(Value::Table(section)) => section,
+        Some(_) => {
+            problems.push("destinations", "is a section: write `[destinations.NAME]`");
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    for (name, value) in section {
+        let key = format!("destinations.{name}");
+        if let Err(error) = StreamName::parse(name) {
+            problems.push(&key, error.to_string());
+        }
+        match value {
+            Value::Table(table) => {
+                let mut reading = Reading {
+                    key,
+                    table,
+                    streams,
+                    problems,
+                };
+                found.extend(reading.destination(name));
+            }
+            _ => problems.push(key, "a destination is a section: write `[destinations.NAME]`"),
+        }
+    }
+    found
+}
+
+/// One destination that is being read.
+struct Reading<'a> {
+    key: String,
+    table: &'a Table,
+    streams: &'a [StreamDeclaration],
+    problems: &'a mut Problems,
+}
+
+impl Reading<'_> {
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(format!("{}.{key}", self.key), message);
+    }
+
+    fn destination(&mut self, name: &str) -> Option<DestinationConfig> {
+        self.unknown_keys("", self.table, KEYS);
+        let kind = self.kind();
+        let url = self.url(kind);
+        let streams = self.stream_names();
+        let group = self.text("group").unwrap_or_else(|| format!("tidemill.{name}"));
+        let table_prefix = self.text("table_prefix").unwrap_or_default();
+        if !table_prefix.is_empty() {
+            self.check_name("table_prefix", &table_prefix);
+        }
+        let load_data = match self.table.get("load_data") {
+            None => true,
+            Some(Value::Boolean(load_data)) => *load_data,
+            Some(other) => {
+                self.problem("load_data", format!("{other} is not `true` or `false`"));
+                true
+            }
+        };
+        let tables = self.tables();
+        let mut shown = self.table.clone();
+        for secret in ["url", "password"] {
+            shown.remove(secret);
+        }
+        Some(DestinationConfig {
+            name: name.to_owned(),
+            kind: kind?,
+            url: url?,
+            streams,
+            table_prefix,
+            group,
+            load_data,
+            tables,
+            shown,
+        })
+    }
+
+    fn kind(&mut self) -> Option<DestinationKind> {
+        let words = DestinationKind::WORDS.map(|(word, _)| word);
+        let Some(written) = self.text("kind") else {
+            self.problem("kind", format!("must be one of {}", words.join(", ")));
+            return None;
+        };
+        let found = DestinationKind::WORDS.iter().find(|(word, _)| *word == written);
+        if found.is_none() {
+            let hint = hint(&written, words.into_iter());
+            self.problem(
+                "kind",
+                format!("`{written}` is not one of {}{hint}", words.join(", ")),
+            );
+        }
+        found.map(|(_, kind)| *kind)
+    }
+
+    /// The URL, with the password in it. What is wrong with it is said without showing it.
+    fn url(&mut self, kind: Option<DestinationKind>) -> Option<Secret> {
+        let url = self.secret("url")?;
+        let password = self.secret("password");
+        let Some(url) = url else {
+            self.problem(
+                "url",
+                "is missing: write `url` or `url_file`, or set the variable",
+            );
+            return None;
+        };
+        let mut parsed = match url::Url::parse(&url) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.problem("url", format!("is not a URL: {error}"));
+                return None;
+            }
+        };
+        if let Some(kind) = kind
+            && !kind.schemes().contains(&parsed.scheme())
+        {
+            self.problem("url", format!("must begin with `{}://`", kind.schemes()[0]));
+            return None;
+        }
+        if parsed.path().trim_start_matches('/').is_empty() {
+            self.problem(
+                "url",
+                "names no database: write it after the host, as in `mysql://user@host/database`",
+            );
+        }
+        if let Some(Some(password)) = password
+            && parsed.set_password(Some(&password)).is_err()
+        {
+            self.problem("password", "needs a URL with a host");
+        }
+        Some(Secret(parsed.into()))
+    }
+
+    /// A text or the content of a file; `Some(None)` when neither is given, `None` when it cannot be had.
+    fn secret(&mut self, key: &str) -> Option<Option<String>> {
+        let file_key = format!("{key}_file");
+        match (self.text(key), self.text(&file_key)) {
+            (Some(_), Some(_)) => {
+                self.problem(&file_key, format!("and `{key}` are both given: keep one"));
+                None
+            }
+            (Some(text), None) => Some(Some(text)),
+            (None, Some(file)) => match std::fs::read_to_string(PathBuf::from(&file)) {
+                Ok(text) => Some(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => {
+                    self.problem(&file_key, format!("read `{file}`: {error}"));
+                    None
+                }
+            },
+            (None, None) => Some(None),
+        }
+    }
+
+    fn stream_names(&mut self) -> Option<Vec<StreamName>> {
+        let names = self.texts("streams", self.table.get("streams")?, "streams")?;
+        let mut found = Vec::new();
+        for name in names {
+            found.extend(self.stream("streams", &name).map(|stream| stream.name.clone()));
+        }
+        Some(found)
+    }
+
+    fn stream(&mut self, key: &str, name: &str) -> Option<&StreamDeclaration> {
+        let found = self.streams.iter().find(|stream| stream.name.as_str() == name);
+        if found.is_none() {
+            let hint = hint(name, self.streams.iter().map(|stream| stream.name.as_str()));
+            self.problem(key, format!("no stream `{name}` is declared{hint}"));
+        }
+        found
+    }
+
+    fn tables(&mut self) -> BTreeMap<StreamName, TableConfig> {
+        let mut found = BTreeMap::new();
+        let declared = match self.table.get("tables") {
+            None => return found,
+            Some(Value::Table(declared)) => declared,
+            Some(_) => {
+                self.problem(
+                    "tables",
+                    "is a section: write `[destinations.NAME.tables.STREAM]`",
+                );
+                return found;
+            }
+        };
+        for (name, value) in declared {
+            let key = format!("tables.{name}");
+            let Some(stream) = self.stream(&key, name).cloned() else {
+                continue;
+            };
+            match value {
+                Value::Table(table) => {
+                    let table = self.declared_table(&key, table, &stream);
+                    found.insert(stream.name, table);
+                }
+                _ => self.problem(&key, "is a section: write `[destinations.NAME.tables.STREAM]`"),
+            }
+        }
+        found
+    }
+
+    fn declared_table(&mut self, key: &str, table: &Table, stream: &StreamDeclaration) -> TableConfig {
+        self.unknown_keys(key, table, TABLE_KEYS);
+        let lake = event::schema::lake(stream);
+        let columns = table
+            .get("columns")
+            .map(|columns| self.columns(key, columns, &lake));
+        let name = |reading: &mut Self, part: &str| {
+            let written = table.get(part)?.as_str().map(str::to_owned);
+            match &written {
+                Some(name) => reading.check_name(&format!("{key}.{part}"), name),
+                None => reading.problem(&format!("{key}.{part}"), "is not text"),
+            }
+            written
+        };
+        let (own_name, event) = (name(self, "table"), name(self, "event"));
+        let own_key = table.get("key").and_then(|value| {
+            let columns = self.texts(&format!("{key}.key"), value, "columns")?;
+            for column in &columns {
+                self.check_name(&format!("{key}.key"), column);
+            }
+            Some(columns)
+        });
+        let words = [
+            ("refuse", OnConflict::Refuse),
+            ("ignore", OnConflict::Ignore),
+            ("update", OnConflict::Update),
+        ];
+        let on_conflict = table.get("on_conflict").map(|value| {
+            let found = words.iter().find(|(word, _)| value.as_str() == Some(word));
+            if found.is_none() {
+                let message = format!("{value} is not one of refuse, ignore, update");
+                self.problem(&format!("{key}.on_conflict"), message);
+            }
+            found.map(|(_, on_conflict)| *on_conflict).unwrap_or_default()
+        });
+        TableConfig {
+            table: own_name,
+            columns,
+            key: own_key,
+            event,
+            on_conflict: on_conflict.unwrap_or_default(),
+        }
+    }
+
+    /// `columns = { field = "column" }`, or a list of fields that keep their names.
+    fn columns(
+        &mut self,
+        key: &str,
+        written: &Value,
+        lake: &arrow_schema::SchemaRef,
+    ) -> Vec<(String, String)> {
+        let key = format!("{key}.columns");
+        let pairs: Option<Vec<(String, String)>> = match written {
+            Value::Table(table) => {
+                let pair =
+                    |(field, column): (&String, &Value)| Some((field.clone(), column.as_str()?.to_owned()));
+                table.iter().map(pair).collect()
+            }
+            Value::Array(fields) => {
+                let pair = |field: &Value| field.as_str().map(|field| (field.to_owned(), field.to_owned()));
+                fields.iter().map(pair).collect()
+            }
+            _ => None,
+        };
+        let Some(pairs) = pairs else {
+            self.problem(&key, "must be `{ field = \"column\" }` or a list of fields");
+            return Vec::new();
+        };
+        for (field, column) in &pairs {
+            if lake.column_with_name(field).is_none() {
+                let hint = hint(field, lake.fields().iter().map(|field| field.name().as_str()));
+                self.problem(&key, format!("the stream has no field `{field}`{hint}"));
+            }
+            self.check_name(&key, column);
+        }
+        pairs
+    }
+
+    fn check_name(&mut self, key: &str, name: &str) {
+        let begins = name
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        let plain = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !begins || !plain || name.len() > NAME_BYTES_MAX {
+            let message = format!(
+                "`{name}` is no name: a letter or _ first, then letters, digits and _, {NAME_BYTES_MAX} at most"
+            );
+            self.problem(key, message);
+        }
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        match self.table.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            // The value is not shown: it may be a secret.
+            _ => {
+                self.problem(key, "is not text");
+                None
+            }
+        }
+    }
+
+    fn texts(&mut self, key: &str, value: &Value, what: &str) -> Option<Vec<String>> {
+        let texts = value.as_array().filter(|list| !list.is_empty());
+        let texts = texts.map(|list| list.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+        let texts: Option<Vec<String>> = texts.flatten();
+        if texts.is_none() {
+            self.problem(key, format!("{value} is not a list of {what}"));
+        }
+        texts
+    }
+
+    fn unknown_keys(&mut self, prefix: &str, table: &Table, known: &[&str]) {
+        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+            let hint = hint(key, known.iter().copied());
+            let path = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
+            self.problem(&path, format!("unknown key{hint}"));
+        }
+    }
+}
