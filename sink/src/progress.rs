@@ -1,9 +1,8 @@
 //! How far a destination is with each stream.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use event::{Offset, Partition, StreamName};
+use event::{Offset, Partition, Position, StreamName};
 use journal::{Journal, ReadError};
 
 /// How far a destination is with one partition of one stream.
@@ -13,6 +12,8 @@ pub struct StreamProgress {
     pub stream: StreamName,
     /// The partition.
     pub partition: Partition,
+    /// Whether it is this process's work now. What else is said of it means something only then.
+    pub assigned: bool,
     /// The journal's end when this was asked for.
     pub end: Offset,
     /// Everything below was read and written, if perhaps not committed.
@@ -32,6 +33,7 @@ impl StreamProgress {
         Self {
             stream,
             partition,
+            assigned: false,
             end: Offset(0),
             read: Offset(0),
             committed: Offset(0),
@@ -50,30 +52,20 @@ impl StreamProgress {
 
 /// What a consumer tells about itself, behind a lock that is held for a copy only.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    progress: Mutex<StreamProgress>,
-    /// Whether the partition is this process's now.
-    assigned: AtomicBool,
-}
+pub(crate) struct Shared(Mutex<StreamProgress>);
 
 impl Shared {
     pub(crate) fn new(stream: StreamName, partition: Partition) -> Self {
-        Self {
-            progress: Mutex::new(StreamProgress::new(stream, partition)),
-            assigned: AtomicBool::new(false),
-        }
+        Self(Mutex::new(StreamProgress::new(stream, partition)))
     }
 
     pub(crate) fn get(&self) -> StreamProgress {
-        self.progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the partition is this process's now.
     pub(crate) fn is_assigned(&self) -> bool {
-        self.assigned.load(Ordering::Acquire)
+        self.get().assigned
     }
 
     /// Says whether the partition is this process's. What was known of it is of no use when it comes back.
@@ -81,12 +73,28 @@ impl Shared {
         self.update(|progress| {
             let (stream, partition) = (progress.stream.clone(), progress.partition);
             *progress = StreamProgress::new(stream, partition);
+            progress.assigned = assigned;
         });
-        self.assigned.store(assigned, Ordering::Release);
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut StreamProgress)) {
-        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A partition that is this process's for as long as this lives, also when its task is dropped.
+pub(crate) struct Owned(Arc<Shared>);
+
+impl Owned {
+    pub(crate) fn new(progress: &Arc<Shared>) -> Self {
+        progress.set_assigned(true);
+        Self(Arc::clone(progress))
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.set_assigned(false);
     }
 }
 
@@ -99,4 +107,24 @@ pub(crate) async fn end_of(
     let ends = journal.end(stream).await?;
     let end = ends.iter().find(|position| position.partition == partition);
     Ok(end.map_or(Offset(0), |position| position.offset))
+}
+
+/// How far some partitions are, with the journal's ends as they are now. A stream whose end the journal cannot tell
+/// ends where it was read.
+pub(crate) async fn read(journal: &dyn Journal, shared: &[Arc<Shared>]) -> Vec<StreamProgress> {
+    let mut all: Vec<_> = shared.iter().map(|shared| shared.get()).collect();
+    // Partitions of one stream are neighbours.
+    for stream in all.chunk_by_mut(|one, next| one.stream == next.stream) {
+        let ends = journal.end(&stream[0].stream).await;
+        for one in stream {
+            let found =
+                |ends: &Vec<Position>| ends.iter().find(|end| end.partition == one.partition).copied();
+            one.end = ends
+                .as_ref()
+                .ok()
+                .and_then(found)
+                .map_or(one.read, |end| end.offset);
+        }
+    }
+    all
 }

@@ -94,18 +94,23 @@ impl Readiness {
         let Some(sink) = &self.sink else {
             return Value::Null;
         };
-        let streams = sink.read().await.into_iter().map(|one| {
-            json!({
-                "stream": one.stream.as_str(),
-                "partition": one.partition.0,
-                "lag_records": one.lag_records(),
-                "open_rows": one.rows_open,
-                "read": one.read.0,
-                "committed": one.committed.0,
-                "failing": one.failing,
-                "stopped": one.stopped,
-            })
-        });
+        let streams = sink
+            .read()
+            .await
+            .into_iter()
+            .filter(|one| one.assigned)
+            .map(|one| {
+                json!({
+                    "stream": one.stream.as_str(),
+                    "partition": one.partition.0,
+                    "lag_records": one.lag_records(),
+                    "open_rows": one.rows_open,
+                    "read": one.read.0,
+                    "committed": one.committed.0,
+                    "failing": one.failing,
+                    "stopped": one.stopped,
+                })
+            });
         Value::Array(streams.collect())
     }
 }

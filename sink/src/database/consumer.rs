@@ -8,7 +8,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use event::{Offset, Partition};
+use event::{Offset, Partition, Position};
 use futures::FutureExt;
 use journal::Journal;
 use tokio::sync::{mpsc, watch};
@@ -23,7 +23,8 @@ use super::rows::Rows;
 use super::session::StoredPosition;
 use super::transaction::{self, Written};
 use crate::backoff::Backoff;
-use crate::progress::{Shared, end_of};
+use crate::group::{Member, Phase};
+use crate::progress::{Owned, Shared, end_of};
 use crate::{Fault, SinkError};
 
 /// Brings one partition of one stream into its table.
@@ -34,22 +35,30 @@ pub(super) struct Consumer {
     pub(super) pool: Arc<Pool>,
     pub(super) options: Arc<DatabaseOptions>,
     pub(super) progress: Arc<Shared>,
-    /// Becomes true when the sink shall write what it has and end.
-    pub(super) stopping: watch::Receiver<bool>,
+    /// What this task is told.
+    pub(super) phase: watch::Receiver<Phase>,
+    /// This process in the group.
+    pub(super) member: Member,
 }
 
 impl Consumer {
     /// Runs until it is told to stop, or until an error that only a person can mend.
     pub(super) async fn run(mut self) {
-        match AssertUnwindSafe(self.run_until_stopped()).catch_unwind().await {
-            Ok(None) => {}
-            Ok(Some(error)) => self.stopped(&error.chain()),
-            Err(_) => self.stopped("the sink panicked"),
-        }
+        let owned = Owned::new(&self.progress);
+        let stopped = match AssertUnwindSafe(self.run_until_told()).catch_unwind().await {
+            Ok(None) => return,
+            Ok(Some(error)) => error.chain(),
+            Err(_) => "the sink panicked".to_owned(),
+        };
+        self.stopped(&stopped);
+        // It stays this process's, so that everybody sees that it has stopped.
+        let mut phase = self.phase.clone();
+        let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+        drop(owned);
     }
 
     /// Gives the error that stopped it, if one did.
-    async fn run_until_stopped(&mut self) -> Option<SinkError> {
+    async fn run_until_told(&mut self) -> Option<SinkError> {
         let mut backoff = Backoff::new(self.options.retry_first, self.options.retry_longest);
         loop {
             let Err(error) = self.consume(&mut backoff).await else {
@@ -62,18 +71,18 @@ impl Consumer {
             }
             let wait = backoff.next_wait();
             self.failed(&error, backoff.tries(), wait.as_millis());
-            let mut stopping = self.stopping.clone();
+            let mut phase = self.phase.clone();
             tokio::select! {
                 () = sleep(wait) => {}
                 // What is not written waits in the journal.
-                _ = stopping.wait_for(|stop| *stop) => return None,
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => return None,
             }
         }
     }
 
     /// Goes on from the stored position. Returns `Ok` when it was told to stop and all is written.
     async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
-        let journal = self.journal.id().to_string();
+        let journal = self.journal.stream_id(&self.table.stream.name).to_string();
         let from = self.stored(&journal).await?;
         self.committed(from);
         if end_of(self.journal.as_ref(), &self.table.stream.name, self.partition).await? == from {
@@ -86,7 +95,7 @@ impl Consumer {
             journal: Arc::clone(&self.journal),
             options: Arc::clone(&self.options),
             progress: Arc::clone(&self.progress),
-            stopping: self.stopping.clone(),
+            phase: self.phase.clone(),
         };
         let (out, rows) = mpsc::channel(1);
         let (gathered, written) = (gatherer.run(from, out), self.write_all(rows, &journal, backoff));
@@ -137,6 +146,8 @@ impl Consumer {
                 .unwrap_or_else(|_| Err(late("write a transaction", limit)))?;
             lease.give_back();
             backoff.reset();
+            let position = Position::new(self.partition, rows.to());
+            self.member.committed(&self.table.stream.name, position);
             self.progress.update(|progress| {
                 progress.committed = rows.to();
                 progress.failing = None;

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use event::{Offset, Partition, Position, StreamDeclaration};
-use journal::{Journal, JournalReader, Record};
+use journal::{Decoded, Journal, JournalReader, Record, RecordDecoder};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::options::DatabaseOptions;
 use super::rows::Rows;
 use crate::SinkError;
+use crate::group::Phase;
 use crate::progress::{Shared, end_of};
 
 /// Most bytes of records that one read takes: what one call to the decoding thread works on.
@@ -25,7 +26,7 @@ pub(super) struct Gatherer {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) options: Arc<DatabaseOptions>,
     pub(super) progress: Arc<Shared>,
-    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
 /// When to end.
@@ -39,6 +40,7 @@ enum Until {
 
 /// What woke the gatherer.
 enum Wake {
+    Release,
     Stop,
     Due,
     Records(Vec<Record>),
@@ -81,6 +83,8 @@ impl Gatherer {
                 return Ok((rows, true));
             }
             match self.wake(reader, *until, due).await? {
+                // What was gathered is written all the same: the next one begins behind it.
+                Wake::Release => return Ok((rows, true)),
                 Wake::Stop => {
                     let end = end_of(self.journal.as_ref(), &self.stream.name, self.partition).await?;
                     *until = Until::Drained(end, Instant::now() + self.options.drain);
@@ -114,7 +118,10 @@ impl Gatherer {
         let told = matches!(until, Until::Told);
         tokio::select! {
             biased;
-            _ = self.stopping.wait_for(|stop| *stop), if told => Ok(Wake::Stop),
+            phase = self.phase.wait_for(|phase| *phase != Phase::Running), if told => match phase.as_deref() {
+                Ok(Phase::Stopping) => Ok(Wake::Stop),
+                Ok(_) | Err(_) => Ok(Wake::Release),
+            },
             () = aged => Ok(Wake::Due),
             records = reader.next(READ_BYTES.min(self.options.batch_bytes)) => Ok(Wake::Records(records?)),
         }
@@ -124,8 +131,9 @@ impl Gatherer {
     async fn take(&self, mut rows: Rows, records: Vec<Record>) -> Result<Rows, SinkError> {
         let stream = Arc::clone(&self.stream);
         let decoded = tokio::task::spawn_blocking(move || {
+            let mut decoder = RecordDecoder::new(Arc::clone(&stream));
             for record in &records {
-                push(&mut rows, &stream, record)?;
+                push(&mut rows, &mut decoder, &stream, record)?;
             }
             Ok::<_, SinkError>(rows)
         });
@@ -140,7 +148,12 @@ impl Gatherer {
     }
 }
 
-fn push(rows: &mut Rows, stream: &StreamDeclaration, record: &Record) -> Result<(), SinkError> {
+fn push(
+    rows: &mut Rows,
+    decoder: &mut RecordDecoder,
+    stream: &StreamDeclaration,
+    record: &Record,
+) -> Result<(), SinkError> {
     let (partition, offset) = (record.partition, record.offset);
     if offset != rows.to() {
         return Err(SinkError::OutOfOrder {
@@ -148,17 +161,23 @@ fn push(rows: &mut Rows, stream: &StreamDeclaration, record: &Record) -> Result<
             expected: rows.to(),
         });
     }
-    let batch = event::record::decode(&record.payload).map_err(|source| SinkError::Record {
+    let decoded = decoder.decode(record).map_err(|source| SinkError::Record {
         partition,
         offset,
         source,
     })?;
-    let columns = event::schema::to_lake(&batch, partition, offset, stream);
-    let columns = columns.map_err(|source| SinkError::Columns {
-        partition,
-        offset,
-        source,
-    })?;
-    rows.push(columns, offset.next());
+    match decoded {
+        Decoded::Batch(batch) => {
+            let columns = event::schema::to_lake(&batch, offset, stream);
+            let columns = columns.map_err(|source| SinkError::Columns {
+                partition,
+                offset,
+                source,
+            })?;
+            rows.push(columns, offset.next());
+        }
+        // A message that is no event is kept by the lake.
+        Decoded::Reject(..) | Decoded::Nothing => rows.skip(offset.next()),
+    }
     Ok(())
 }

@@ -32,17 +32,21 @@ pub mod rows;
 pub mod session;
 pub mod transaction;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use event::{Partition, StreamDeclaration};
+use futures::FutureExt;
 use journal::Journal;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::progress::{Shared, StreamProgress, end_of};
+use crate::backoff::Backoff;
+use crate::group::Sharing;
+use crate::progress::{self, Shared, StreamProgress};
 use consumer::Consumer;
 pub use error::DatabaseError;
 pub use mapping::{Column, ColumnKind, MappingError, OnConflict, Source, TableMapping, TargetTable};
@@ -67,7 +71,7 @@ const LAST_TRANSACTION: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct DatabaseSink {
     stop: watch::Sender<bool>,
-    consumers: JoinSet<()>,
+    sharing: JoinSet<()>,
     upkeep: JoinSet<()>,
     progress: DatabaseProgress,
     stop_within: Duration,
@@ -102,7 +106,7 @@ pub fn target_tables(
 }
 
 impl DatabaseSink {
-    /// Starts the tasks of every stream's partitions on `runtime`. Whether the database is there does not matter:
+    /// Joins the group, and runs a task for each partition that it assigns, on `runtime`. Whether the database is there does not matter:
     /// it is tried again until it is.
     ///
     /// # Errors
@@ -118,25 +122,46 @@ impl DatabaseSink {
         let options = Arc::new(options);
         let pool = Arc::new(Pool::new(database, options.connections, options.connect_timeout));
         let (stop, stopping) = watch::channel(false);
-        let mut consumers = JoinSet::new();
+        let mut work = HashMap::new();
         let mut shares = Vec::new();
-        for table in tables {
-            for partition in 0..journal.partitions(&table.stream.name) {
-                let partition = Partition(partition);
-                let progress = Arc::new(Shared::new(table.stream.name.clone(), partition));
-                shares.push(Arc::clone(&progress));
-                let consumer = Consumer {
-                    table: Arc::clone(&table),
-                    partition,
-                    journal: Arc::clone(&journal),
-                    pool: Arc::clone(&pool),
-                    options: Arc::clone(&options),
-                    progress,
-                    stopping: stopping.clone(),
-                };
-                consumers.spawn_on(consumer.run(), runtime);
+        for table in &tables {
+            let stream = &table.stream.name;
+            for partition in (0..journal.partitions(stream)).map(Partition) {
+                let progress = Arc::new(Shared::new(stream.clone(), partition));
+                work.insert(
+                    (stream.clone(), partition),
+                    (Arc::clone(table), Arc::clone(&progress)),
+                );
+                shares.push(progress);
             }
         }
+        let sharing = Sharing {
+            journal: Arc::clone(&journal),
+            group: options.group.clone(),
+            streams: tables.iter().map(|table| table.stream.name.clone()).collect(),
+            stopping: stopping.clone(),
+            backoff: Backoff::new(options.retry_first, options.retry_longest),
+        };
+        let (source, taken, settings) = (Arc::clone(&journal), Arc::clone(&pool), Arc::clone(&options));
+        let consume = move |share, phase, member| {
+            // The group may have streams that this process does not know: somebody else's newer configuration.
+            let Some((table, progress)) = work.get(&share) else {
+                return std::future::ready(()).boxed();
+            };
+            let consumer = Consumer {
+                table: Arc::clone(table),
+                partition: share.1,
+                journal: Arc::clone(&source),
+                pool: Arc::clone(&taken),
+                options: Arc::clone(&settings),
+                progress: Arc::clone(progress),
+                phase,
+                member,
+            };
+            consumer.run().boxed()
+        };
+        let mut running = JoinSet::new();
+        running.spawn_on(sharing.run(consume), runtime);
         let progress = DatabaseProgress {
             destination: options.name.as_str().into(),
             journal,
@@ -146,7 +171,7 @@ impl DatabaseSink {
         upkeep.spawn_on(measure(progress.clone(), pool, stopping), runtime);
         Ok(Self {
             stop,
-            consumers,
+            sharing: running,
             upkeep,
             progress,
             stop_within: options.drain + LAST_TRANSACTION,
@@ -165,20 +190,19 @@ impl DatabaseSink {
         // An error means that nobody listens any more.
         let _ = self.stop.send(true);
         let begun = Instant::now();
-        while !self.consumers.is_empty() && begun.elapsed() < self.stop_within {
+        while !self.sharing.is_empty() && begun.elapsed() < self.stop_within {
             let wait = LATE_EVERY.min(self.stop_within.saturating_sub(begun.elapsed()));
             // A consumer catches its own panics and reports them.
-            if timeout(wait, self.consumers.join_next()).await.is_err() {
+            if timeout(wait, self.sharing.join_next()).await.is_err() {
                 tracing::warn!(
                     destination = %self.progress.destination,
-                    consumers = self.consumers.len(),
                     waited_s = begun.elapsed().as_secs(),
                     "shutdown waits for a database destination"
                 );
             }
         }
         // An open transaction is rolled back by the server.
-        self.consumers.shutdown().await;
+        self.sharing.shutdown().await;
         self.upkeep.shutdown().await;
     }
 }
@@ -190,16 +214,9 @@ impl DatabaseProgress {
         &self.destination
     }
 
-    /// How far each partition of each stream is. A stream whose end the journal cannot tell ends where it was read.
+    /// How far each partition is. A stream whose end the journal cannot tell ends where it was read.
     pub async fn read(&self) -> Vec<StreamProgress> {
-        let mut all = Vec::with_capacity(self.streams.len());
-        for shared in self.streams.iter() {
-            let mut progress = shared.get();
-            let end = end_of(self.journal.as_ref(), &progress.stream, progress.partition).await;
-            progress.end = end.unwrap_or(progress.read);
-            all.push(progress);
-        }
-        all
+        progress::read(self.journal.as_ref(), &self.streams).await
     }
 }
 
@@ -214,7 +231,7 @@ async fn measure(progress: DatabaseProgress, pool: Arc<Pool>, mut stopping: watc
             _ = ticks.tick() => {}
         }
         pool.close_idle();
-        for one in progress.read().await {
+        for one in progress.read().await.into_iter().filter(|one| one.assigned) {
             let labels = [
                 ("destination", progress.destination().to_owned()),
                 ("stream", one.stream.as_str().to_owned()),

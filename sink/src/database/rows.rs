@@ -59,6 +59,11 @@ impl Rows {
         self.batches.push(batch);
     }
 
+    /// Goes past records of which nothing is to be written; `to` is the offset after the last of them.
+    pub fn skip(&mut self, to: Offset) {
+        self.to = to;
+    }
+
     /// The partition.
     #[must_use]
     pub fn partition(&self) -> Partition {

@@ -19,7 +19,7 @@ use super::budget::TailBudget;
 use super::open_file::{self, OpenFile};
 use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
-use crate::progress::Shared;
+use crate::progress::{Owned, Shared, end_of};
 use crate::{Fault, SinkError};
 
 /// Brings one partition of one stream into its table.
@@ -38,28 +38,12 @@ pub(super) struct Consumer {
     pub(super) member: Member,
 }
 
-/// A partition that is this process's for as long as this lives; also when the task is dropped.
-struct Owned {
-    progress: Arc<Shared>,
-    budget: Arc<TailBudget>,
-    index: usize,
-}
+/// A share of the tail budget, given back when the task ends or is dropped.
+struct Share(Arc<TailBudget>, usize);
 
-impl Owned {
-    fn new(progress: &Arc<Shared>, budget: &Arc<TailBudget>, index: usize) -> Self {
-        progress.set_assigned(true);
-        Self {
-            progress: Arc::clone(progress),
-            budget: Arc::clone(budget),
-            index,
-        }
-    }
-}
-
-impl Drop for Owned {
+impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.set(self.index, 0);
-        self.progress.set_assigned(false);
+        self.0.set(self.1, 0);
     }
 }
 
@@ -74,10 +58,13 @@ enum Wake {
 impl Consumer {
     /// Runs until it is told to stop, or until an error that only a person can mend.
     pub(super) async fn run(mut self) {
-        let owned = Owned::new(&self.progress, &self.budget, self.index);
+        let owned = (
+            Owned::new(&self.progress),
+            Share(Arc::clone(&self.budget), self.index),
+        );
         let ended = AssertUnwindSafe(self.run_until_told()).catch_unwind().await;
         let stopped = match ended {
-            Ok(None) => return drop(owned),
+            Ok(None) => return,
             Ok(Some(error)) => error.chain(),
             Err(_) => "the sink panicked".to_owned(),
         };
@@ -300,15 +287,4 @@ impl Consumer {
             progress.rows_open = 0;
         });
     }
-}
-
-/// The journal's end in one partition.
-pub(super) async fn end_of(
-    journal: &dyn Journal,
-    stream: &StreamName,
-    partition: Partition,
-) -> Result<Offset, SinkError> {
-    let ends = journal.end(stream).await?;
-    let end = ends.iter().find(|position| position.partition == partition);
-    Ok(end.map_or(Offset(0), |position| position.offset))
 }

@@ -26,9 +26,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::backoff::Backoff;
 use crate::group::Sharing;
-use crate::progress::{Shared, StreamProgress};
+use crate::progress::{self, Shared, StreamProgress};
 use budget::TailBudget;
-use consumer::{Consumer, end_of};
+use consumer::Consumer;
 use maintenance::Maintenance;
 pub use options::LakeSinkOptions;
 
@@ -187,16 +187,9 @@ fn start_upkeep(
 }
 
 impl LakeProgress {
-    /// How far each partition that is this process's is. A stream whose end the journal cannot tell keeps the end 0.
+    /// How far each partition is. A stream whose end the journal cannot tell ends where it was read.
     pub async fn read(&self) -> Vec<StreamProgress> {
-        let mut all = Vec::with_capacity(self.streams.len());
-        for shared in self.streams.iter().filter(|shared| shared.is_assigned()) {
-            let mut progress = shared.get();
-            let end = end_of(self.journal.as_ref(), &progress.stream, progress.partition).await;
-            progress.end = end.unwrap_or(progress.read);
-            all.push(progress);
-        }
-        all
+        progress::read(self.journal.as_ref(), &self.streams).await
     }
 }
 
@@ -210,7 +203,7 @@ async fn measure(progress: LakeProgress, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stop| *stop) => return,
             _ = ticks.tick() => {}
         }
-        for one in progress.read().await {
+        for one in progress.read().await.into_iter().filter(|one| one.assigned) {
             let labels = [
                 ("stream", one.stream.as_str().to_owned()),
                 ("partition", one.partition.to_string()),

@@ -92,7 +92,7 @@ fn after_abrupt_ends_each_row_is_there_once() {
 fn rows(stream: &Arc<StreamDeclaration>, from: u64, lines: &str) -> Arc<Rows> {
     let batch = batch(stream, lines, 0);
     let (partition, offset) = (Partition(0), Offset(from));
-    let columns = event::schema::to_lake(&batch, partition, offset, stream).expect("fits");
+    let columns = event::schema::to_lake(&batch, offset, stream).expect("fits");
     let mut rows = Rows::new(partition, offset);
     rows.push(columns, offset.next());
     Arc::new(rows)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use event::decode::{Decoder, Format};
 use event::stream::parse_streams;
-use event::{Batch, Span, StreamDeclaration, TraceId};
+use event::{Batch, Partition, Span, StreamDeclaration, TraceId};
 use journal::Journal;
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions};
 use mysql_async::prelude::Queryable;
@@ -203,6 +203,7 @@ pub(crate) fn batch(stream: &Arc<StreamDeclaration>, lines: &str, received_at: i
     let rows = decoded.batches.remove(0);
     Batch {
         stream: stream.name.clone(),
+        partition: Partition(0),
         version: stream.version,
         spans: vec![Span {
             rows: rows.num_rows().try_into().expect("few rows"),
