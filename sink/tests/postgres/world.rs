@@ -94,6 +94,7 @@ pub(crate) fn batch(stream: &Arc<StreamDeclaration>, lines: &[String]) -> Batch 
     let rows = decoded.batches.remove(0);
     Batch {
         stream: stream.name.clone(),
+        partition: Partition(0),
         version: stream.version,
         spans: vec![Span {
             rows: u32::try_from(rows.num_rows()).expect("few"),
@@ -268,7 +269,7 @@ pub(crate) async fn caught_up(progress: &DatabaseProgress) {
 pub(crate) fn rows(stream: &Arc<StreamDeclaration>, offset: u64, lines: &[String]) -> Arc<Rows> {
     let (partition, from) = (Partition(0), event::Offset(offset));
     let mut rows = Rows::new(partition, from);
-    let lake = event::schema::to_lake(&batch(stream, lines), partition, from, stream).expect("fits");
+    let lake = event::schema::to_lake(&batch(stream, lines), from, stream).expect("fits");
     rows.push(lake, from.next());
     Arc::new(rows)
 }
