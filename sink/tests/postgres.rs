@@ -3,6 +3,8 @@
 //! Method: lines go through the decoder into an embedded journal, a sink runs, and the server is asked what it has.
 //! Tests on the shared server (`POSTGRES_URL`) use a schema of their own; those that kill a server start one.
 
+#[path = "postgres/breaking.rs"]
+mod breaking;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/once.rs"]

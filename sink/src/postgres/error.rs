@@ -2,7 +2,7 @@
 //!
 //! | SQLSTATE | verdict |
 //! |---|---|
-//! | 22 data, 23 constraint, 44 a view's check, 54 a limit, P0 raised by a trigger | some row is to blame: rows are tried in smaller ranges |
+//! | 21 one key twice in one statement, 22 data, 23 constraint, 44 a view's check, 54 a limit, P0 raised by a trigger | some row is to blame: rows are tried in smaller ranges |
 //! | 22P03, 22P04 the binary format is not the table's | the table has changed under us: [`DatabaseError::Denied`], and the next connection compares it again |
 //! | 0A, 28, 3D, 3F, 42 no right, no database, no such column | [`DatabaseError::Denied`]: a person must act |
 //! | everything else (08, 25, 40, 53, 55, 57, 58, XX), and a connection that is gone | [`DatabaseError::Outage`]: the same again later may pass |
@@ -32,7 +32,7 @@ fn kind_of(code: &SqlState) -> Kind {
         return Kind::Denied;
     }
     match code.code().get(..2) {
-        Some("22" | "23" | "44" | "54" | "P0") => Kind::Row,
+        Some("21" | "22" | "23" | "44" | "54" | "P0") => Kind::Row,
         Some("0A" | "28" | "3D" | "3F" | "42") => Kind::Denied,
         _ => Kind::Outage,
     }
@@ -100,7 +100,7 @@ mod tests {
         let cases = [
             (
                 Kind::Row,
-                "22021 22P05 22003 22008 23505 23502 23514 44000 54000 P0001",
+                "21000 22021 22P05 22003 22008 23505 23502 23514 44000 54000 P0001",
             ),
             (Kind::Denied, "22P03 22P04 28P01 3D000 3F000 42501 42P01 42703"),
             (

@@ -1,4 +1,4 @@
-//! PostgreSQL as a destination, through tokio-postgres.
+//! PostgreSQL, from version 12 on, as a destination, through tokio-postgres.
 //!
 //! The same anatomy as every database: `session.rs` (one connection, the steps of a transaction), `connection.rs`
 //! (limits of time), `table.rs` and `wire.rs` (tables from the declaration), `load.rs` and `encode.rs` (Arrow columns

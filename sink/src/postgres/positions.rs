@@ -96,7 +96,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(table: &TargetTable, partition: Partition) -> Result<Self, DatabaseError> {
+    pub(super) fn of(table: &TargetTable, partition: Partition) -> Result<Self, DatabaseError> {
         Ok(Self {
             stream: table.stream.name.to_string(),
             table: table.name.clone(),

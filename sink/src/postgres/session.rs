@@ -110,7 +110,7 @@ impl Session for PostgresSession {
         journal: &'a str,
     ) -> BoxFuture<'a, Result<StoredPosition, DatabaseError>> {
         async move {
-            let place = Place::new(table, partition)?;
+            let place = Place::of(table, partition)?;
             place.stored(&self.connection, journal).await
         }
         .boxed()
@@ -122,7 +122,7 @@ impl Session for PostgresSession {
         partition: Partition,
     ) -> BoxFuture<'a, Result<Option<StoredPosition>, DatabaseError>> {
         async move {
-            let place = Place::new(table, partition)?;
+            let place = Place::of(table, partition)?;
             self.connection.run("begin a transaction", BEGIN).await?;
             place.lock(&self.connection).await
         }
@@ -146,7 +146,7 @@ impl Session for PostgresSession {
         refused: &'a [RefusedRow],
     ) -> BoxFuture<'a, Result<(), DatabaseError>> {
         async move {
-            let place = Place::new(table, rows.partition())?;
+            let place = Place::of(table, rows.partition())?;
             place.refuse(&self.connection, table, rows, refused).await
         }
         .boxed()
@@ -159,7 +159,7 @@ impl Session for PostgresSession {
         position: &'a StoredPosition,
     ) -> BoxFuture<'a, Result<(), DatabaseError>> {
         async move {
-            let place = Place::new(table, partition)?;
+            let place = Place::of(table, partition)?;
             place.store(&self.connection, position).await?;
             // The statement before it would have failed in a transaction that cannot be committed, which COMMIT
             // itself would roll back without an error.

@@ -1,14 +1,17 @@
 //! Each event is there exactly once (I-2): abandoned tasks, zombies, paused processes, ended backends.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use event::{Offset, Partition};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sink::DatabaseOptions;
+use sink::DatabaseSink;
 use sink::database::{Attempt, DatabaseError, Loaded, StoredPosition, TargetTable, transaction};
 
+use super::breaking::Breaking;
 use super::world::{World, caught_up, numbers, one, options, rows, shared_url, simple, until};
 
 const SEED: u64 = 20_261_122;
@@ -50,6 +53,52 @@ async fn after_abrupt_ends_each_row_is_there_once() {
         one(&world.admin, "SELECT count(DISTINCT n) FROM abrupt").await,
         appended
     );
+    world.drop_schema().await;
+}
+
+/// The connection is lost before or after every single step, of which the worst is after the commit: it was made,
+/// and nobody was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_at_any_step_loses_and_repeats_nothing() {
+    let Some(url) = shared_url("a_session_that_ends_at_any_step_loses_and_repeats_nothing") else {
+        return;
+    };
+    let world = World::new(&url).await;
+    let stream = simple("steps");
+    let mut appended = 0;
+    // prepare, position, begin, load, and after a refusal load, load …, refuse, commit.
+    let steps = 16;
+    for step in 1..=steps {
+        for after in [false, true] {
+            let mut lines = numbers(appended..appended + 20);
+            lines.push("{\"n\":-1,\"note\":\"\\u0000\"}".to_owned());
+            appended += 20;
+            world.append(&stream, &lines).await;
+            let breaking = Arc::new(Breaking {
+                database: world.database(),
+                left: Arc::new(AtomicI64::new(step)),
+                after,
+            });
+            let sink = DatabaseSink::start(
+                &tokio::runtime::Handle::current(),
+                Arc::<journal::embedded::EmbeddedJournal>::clone(&world.journal),
+                std::slice::from_ref(&stream),
+                breaking,
+                options(),
+            )
+            .expect("maps");
+            caught_up(&sink.progress()).await;
+            sink.shutdown().await;
+            assert_eq!(
+                world.count("steps").await,
+                appended,
+                "step {step}, after: {after}"
+            );
+        }
+    }
+    let distinct = "SELECT count(DISTINCT n) FROM steps WHERE n >= 0";
+    assert_eq!(one(&world.admin, distinct).await, appended);
+    assert_eq!(world.count("tidemill_refused").await, 2 * steps);
     world.drop_schema().await;
 }
 

@@ -390,14 +390,11 @@ impl Server {
         let Some(master) = file.lines().next().and_then(|line| line.parse::<u32>().ok()) else {
             return Vec::new();
         };
-        let children = Command::new("ps")
-            .args(["-o", "pid=", "--ppid", &master.to_string()])
-            .output()
-            .expect("ps runs");
-        let children = String::from_utf8_lossy(&children.stdout).into_owned();
-        std::iter::once(master)
-            .chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()))
-            .collect()
+        let children = std::fs::read_dir("/proc")
+            .expect("Linux")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|process| parent(*process) == Some(master));
+        std::iter::once(master).chain(children).collect()
     }
 
     fn program(&self, name: &str) -> Command {
@@ -440,6 +437,13 @@ fn binaries() -> Option<PathBuf> {
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// `/proc/…/stat` is: id (name) state parent …
+fn parent(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn alive(process: u32) -> bool {
