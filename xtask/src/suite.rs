@@ -83,7 +83,10 @@ impl Servers {
         }
         eprintln!("\n$ cargo xtask services up");
         let guard = Guard::start(&services::missing())?;
-        let trouble = services::up(Means::of_this_machine()).err();
+        // Fault tests start servers of their own, so the programs must be there where containers run too.
+        let trouble = services::install()
+            .and_then(|()| services::up(Means::of_this_machine()))
+            .err();
         if let Some(error) = &trouble {
             if in_ci() {
                 return Err(format!(

@@ -88,6 +88,11 @@ impl Means {
     }
 }
 
+/// Installs what local servers are made of, as far as it is missing.
+pub(crate) fn install() -> Result<(), String> {
+    install::everything()
+}
+
 /// Starts what is not up and writes how to reach all of it.
 pub(crate) fn up(means: Means) -> Result<(), String> {
     let begun = Instant::now();
