@@ -16,6 +16,7 @@ const SKIPPED: &str = "SKIPPED: ";
 pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], &[])?;
     checks::compose()?;
+    checks::deny()?;
     let mut skipped = Vec::new();
     let done = run_tests(rest, &[], &mut skipped).and_then(|()| lint());
     lament(&skipped);
