@@ -329,8 +329,7 @@ fn after_abrupt_ends_each_row_is_there_once() {
                 tokio::task::yield_now().await;
             }
             if random.random() {
-                until("something is committed", async || committed().await > before)
-                .await;
+                until("something is committed", async || committed().await > before).await;
             }
         });
     }

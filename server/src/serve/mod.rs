@@ -9,6 +9,7 @@
 
 mod admin;
 mod catalog;
+mod destinations;
 mod docs;
 mod metrics;
 mod openapi;

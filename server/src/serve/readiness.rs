@@ -1,7 +1,8 @@
 //! Whether this process can do what it is there for, found out when somebody asks.
 //!
 //! Ready means: the journal takes appends and the disk has more than its reserve free (ingest), the lake answers
-//! (sink, analytics) and can be written (sink), and no shutdown has begun. Lag does not change it, but is in the body.
+//! (sink, analytics) and can be written (sink), and no shutdown has begun. Lag does not change it, but is in the body;
+//! nor does a database that is away, since its rows wait in the journal and nothing else waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use journal::embedded::Health;
 use lake::Table;
 use serde_json::{Value, json};
-use sink::LakeProgress;
+use sink::{DatabaseProgress, LakeProgress, StreamProgress};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -25,6 +26,7 @@ pub(super) struct Readiness {
     pub(super) journal: watch::Receiver<Health>,
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) sink: Option<LakeProgress>,
+    pub(super) databases: Vec<DatabaseProgress>,
     pub(super) draining: AtomicBool,
 }
 
@@ -50,6 +52,7 @@ impl Readiness {
             "journal": state(&journal),
             "lake": state(&lake),
             "sink": self.sink_lag().await,
+            "destinations": self.destinations_lag().await,
         });
         (ready, body)
     }
@@ -94,23 +97,32 @@ impl Readiness {
         let Some(sink) = &self.sink else {
             return Value::Null;
         };
-        let streams = sink
-            .read()
-            .await
-            .into_iter()
-            .filter(|one| one.assigned)
-            .map(|one| {
-                json!({
-                    "stream": one.stream.as_str(),
-                    "partition": one.partition.0,
-                    "lag_records": one.lag_records(),
-                    "open_rows": one.rows_open,
-                    "read": one.read.0,
-                    "committed": one.committed.0,
-                    "failing": one.failing,
-                    "stopped": one.stopped,
-                })
-            });
-        Value::Array(streams.collect())
+        lags(sink.read().await)
     }
+
+    async fn destinations_lag(&self) -> Value {
+        let mut all = serde_json::Map::new();
+        for database in &self.databases {
+            all.insert(database.destination().to_owned(), lags(database.read().await));
+        }
+        Value::Object(all)
+    }
+}
+
+/// How far this process's partitions are.
+fn lags(progress: Vec<StreamProgress>) -> Value {
+    let assigned = progress.into_iter().filter(|one| one.assigned);
+    let streams = assigned.map(|one| {
+        json!({
+            "stream": one.stream.as_str(),
+            "partition": one.partition.0,
+            "lag_records": one.lag_records(),
+            "open_rows": one.rows_open,
+            "read": one.read.0,
+            "committed": one.committed.0,
+            "failing": one.failing,
+            "stopped": one.stopped,
+        })
+    });
+    Value::Array(streams.collect())
 }

@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use analytics::{Analytics, AnalyticsOptions};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
+use futures::future::{join, join_all};
 use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions};
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
 use journal::{Batcher, Journal};
 use lake::{Lake, LakeOptions, Table};
-use sink::LakeSink;
+use sink::{DatabaseSink, LakeSink};
 use tokio::sync::watch;
 
 use super::catalog::{self, CatalogError};
+use super::destinations;
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
 use super::timed::TimedJournal;
@@ -75,6 +77,14 @@ pub enum StartError {
     /// Something is configured that is not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
+    /// A destination cannot have the tables that it is configured with, or its URL is none.
+    #[error("destination `{name}`")]
+    Destination {
+        /// Its name in the configuration.
+        name: String,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Questions cannot be answered.
     #[error("start analytics")]
     Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -94,6 +104,7 @@ pub(super) struct Stages {
     embedded: Arc<EmbeddedJournal>,
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
+    databases: Vec<DatabaseSink>,
     /// Ends after the sink.
     _sink_runtime: Option<SinkRuntime>,
 }
@@ -107,9 +118,6 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     } = config.roles;
     if config.journal.kind == JournalKind::Kafka {
         return Err(StartError::NotBuilt("`journal.kind = \"kafka\"`"));
-    }
-    if !config.destinations.is_empty() {
-        return Err(StartError::NotBuilt("`[destinations]`"));
     }
     let writes = ingest || sink;
     let sink_runtime = sink.then(SinkRuntime::start).transpose();
@@ -142,6 +150,18 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         }
         None => None,
     };
+    let databases = match &sink_runtime {
+        Some(runtime) => {
+            let taken = declared(config, &catalog);
+            let taken: Vec<_> = taken
+                .iter()
+                .filter(|stream| !stream.name.is_built_in())
+                .cloned()
+                .collect();
+            destinations::start(config, runtime.handle(), &journal, &taken)?
+        }
+        None => Vec::new(),
+    };
     let questions = if analytics {
         Some(open_questions(config, &catalog, &journal, &lake).await?)
     } else {
@@ -166,6 +186,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         embedded,
         tables,
         sink: lake_sink,
+        databases,
         _sink_runtime: sink_runtime,
     })
 }
@@ -178,6 +199,7 @@ impl Stages {
             journal: self.embedded.health(),
             tables: self.tables.clone(),
             sink: self.sink.as_ref().map(LakeSink::progress),
+            databases: self.databases.iter().map(DatabaseSink::progress).collect(),
             draining: false.into(),
         }
     }
@@ -200,9 +222,14 @@ impl Stages {
     pub(super) async fn shutdown(self) {
         drop(self.questions);
         drop(self.ingest);
-        if let Some(sink) = self.sink {
-            sink.shutdown().await;
-        }
+        // Side by side: one that is away must not take the time of the others (I-5).
+        let databases = join_all(self.databases.into_iter().map(DatabaseSink::shutdown));
+        let lake = async {
+            if let Some(sink) = self.sink {
+                sink.shutdown().await;
+            }
+        };
+        join(lake, databases).await;
         self.embedded.close().await;
     }
 }

@@ -1,0 +1,93 @@
+//! Databases as destinations: from their configuration to running sinks.
+
+use std::sync::Arc;
+
+use event::StreamDeclaration;
+use journal::Journal;
+use sink::{
+    DatabaseOptions, DatabaseSink, LoadData, MysqlDatabase, MysqlOptions, PostgresDatabase, PostgresOptions,
+    TableMapping,
+};
+use tokio::runtime::Handle;
+
+use super::stages::StartError;
+use crate::config::{Config, DestinationConfig, DestinationKind, OnConflict, TableConfig};
+
+/// Starts every configured destination. That a database is away is no error: it is tried again.
+pub(super) fn start(
+    config: &Config,
+    runtime: &Handle,
+    journal: &Arc<dyn Journal>,
+    declared: &[Arc<StreamDeclaration>],
+) -> Result<Vec<DatabaseSink>, StartError> {
+    let started = config.destinations.iter().map(|destination| {
+        let started = start_one(config, destination, runtime, Arc::clone(journal), declared);
+        started.map_err(|source| StartError::Destination {
+            name: destination.name.clone(),
+            source,
+        })
+    });
+    started.collect()
+}
+
+fn start_one(
+    config: &Config,
+    destination: &DestinationConfig,
+    runtime: &Handle,
+    journal: Arc<dyn Journal>,
+    declared: &[Arc<StreamDeclaration>],
+) -> Result<DatabaseSink, Box<dyn std::error::Error + Send + Sync>> {
+    let wanted = |stream: &&Arc<StreamDeclaration>| {
+        let names = destination.streams.as_ref();
+        names.is_none_or(|names| names.contains(&stream.name))
+    };
+    let streams: Vec<_> = declared.iter().filter(wanted).cloned().collect();
+    let url = destination.url.reveal().to_owned();
+    let database: Arc<dyn sink::database::Database> = match destination.kind {
+        DestinationKind::Mysql => Arc::new(MysqlDatabase::new(&MysqlOptions {
+            url,
+            load_data: if destination.load_data {
+                LoadData::Auto
+            } else {
+                LoadData::Off
+            },
+            ..MysqlOptions::default()
+        })?),
+        DestinationKind::Postgres => Arc::new(PostgresDatabase::new(&PostgresOptions {
+            url,
+            ..PostgresOptions::default()
+        })?),
+    };
+    let mappings = destination.tables.iter();
+    let options = DatabaseOptions {
+        name: destination.name.clone(),
+        group: destination.group.clone(),
+        table_prefix: destination.table_prefix.clone(),
+        mappings: mappings
+            .map(|(stream, table)| (stream.clone(), mapping(table)))
+            .collect(),
+        // As for the lake: a third of the time for reading on, the rest for the last transactions.
+        drain: config.shutdown_timeout / 3,
+        ..DatabaseOptions::default()
+    };
+    Ok(DatabaseSink::start(
+        runtime, journal, &streams, database, options,
+    )?)
+}
+
+fn mapping(table: &TableConfig) -> TableMapping {
+    TableMapping {
+        table: table.table.clone(),
+        columns: table
+            .columns
+            .as_ref()
+            .map(|columns| columns.iter().cloned().collect()),
+        key: table.key.clone().unwrap_or_default(),
+        event: table.event.clone(),
+        on_conflict: match table.on_conflict {
+            OnConflict::Refuse => sink::OnConflict::Refuse,
+            OnConflict::Ignore => sink::OnConflict::Ignore,
+            OnConflict::Update => sink::OnConflict::Update,
+        },
+    }
+}
