@@ -83,7 +83,11 @@ impl Servers {
             });
         }
         eprintln!("\n$ cargo xtask services up");
-        let guard = Guard::start(&services::missing())?;
+        let missing = services::missing();
+        let guard = match missing.is_empty() {
+            true => None,
+            false => Some(Guard::start(&missing)?),
+        };
         // Fault tests start servers of their own, so the programs must be there where containers run too.
         let trouble = services::install()
             .and_then(|()| services::up(Means::of_this_machine()))
@@ -99,7 +103,7 @@ impl Servers {
         Ok(Self {
             variables: services::reached_in_part(),
             trouble,
-            _guard: Some(guard),
+            _guard: guard,
         })
     }
 }

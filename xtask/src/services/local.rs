@@ -159,8 +159,17 @@ fn wait(server: &dyn Server, home: &Home, process: Process, patience: Duration) 
     }
 }
 
-/// Stops those servers and removes what they kept.
-pub(super) fn down(services: &Path, names: &[&str]) -> Result<(), String> {
+/// What becomes of the data of a server that is stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Data {
+    /// It waits for the next start.
+    Stays,
+    /// It goes, with everything else of the server.
+    Goes,
+}
+
+/// Stops those servers.
+pub(super) fn down(services: &Path, names: &[&str], data: Data) -> Result<(), String> {
     let chosen: Vec<_> = SERVERS
         .iter()
         .filter(|server| names.contains(&server.name()))
@@ -170,7 +179,7 @@ pub(super) fn down(services: &Path, names: &[&str]) -> Result<(), String> {
     let failed: Vec<String> = thread::scope(|scope| {
         let threads: Vec<_> = chosen
             .into_iter()
-            .map(|(server, directory)| scope.spawn(move || take_down(server, directory)))
+            .map(|(server, directory)| scope.spawn(move || take_down(server, directory, data)))
             .collect();
         threads
             .into_iter()
@@ -184,15 +193,20 @@ pub(super) fn down(services: &Path, names: &[&str]) -> Result<(), String> {
     Err(failed.join("\n"))
 }
 
-fn take_down(server: &dyn Server, directory: PathBuf) -> Result<(), String> {
+fn take_down(server: &dyn Server, directory: PathBuf, data: Data) -> Result<(), String> {
     let home = Home::open(directory)?;
     if let Some(process) = Process::recorded(home.directory()).filter(|process| process.is_alive()) {
         process.stop(server.stop_signal());
         eprintln!("  {} is stopped", server.name());
     }
     sweep(&home);
-    home.remove_data()?;
-    remove_all(home.directory())
+    match data {
+        Data::Stays => Ok(()),
+        Data::Goes => {
+            home.remove_data()?;
+            remove_all(home.directory())
+        }
+    }
 }
 
 /// What clients need to know, of the servers that live.

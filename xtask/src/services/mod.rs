@@ -134,17 +134,17 @@ pub(crate) fn down() -> Result<(), String> {
         engine::down(&directory)?;
     }
     let all: Vec<&str> = local::SERVERS.iter().map(|server| server.name()).collect();
-    local::down(&directory, &all)?;
+    local::down(&directory, &all, local::Data::Goes)?;
     home::remove_all(&directory)?;
     eprintln!("the services are stopped, and `{}` is gone", directory.display());
     Ok(())
 }
 
-/// Stops some, and leaves the others and what says how to reach them.
+/// Stops some that were not up although they had been started once: they keep their data, and the others run on.
 fn down_some(names: &[&str]) -> Result<(), String> {
     let directory = directory();
     let _lock = Lock::take(&directory)?;
-    local::down(&directory, names)?;
+    local::down(&directory, names, local::Data::Stays)?;
     variables::write(&env_file(&directory), &local::variables(&directory)?)
 }
 
@@ -161,8 +161,12 @@ pub(crate) fn reached_in_part() -> Variables {
     variables::read(&env_file(&directory())).unwrap_or_default()
 }
 
-/// Names of the servers that nobody has started; all of them when there is nothing at all.
+/// Names of the servers that nobody has started; all of them when there is nothing at all. Containers are
+/// somebody's as a whole.
 pub(crate) fn missing() -> Vec<&'static str> {
+    if engine::is_in_use(&directory()) {
+        return Vec::new();
+    }
     let alive = local::alive(&directory());
     let names = local::SERVERS.iter().map(|server| server.name());
     names.filter(|name| !alive.contains(name)).collect()
