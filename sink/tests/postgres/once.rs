@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use event::{Offset, Partition};
+use futures::SinkExt;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sink::DatabaseOptions;
@@ -12,7 +13,7 @@ use sink::DatabaseSink;
 use sink::database::{Attempt, DatabaseError, Loaded, StoredPosition, TargetTable, transaction};
 
 use super::breaking::Breaking;
-use super::world::{World, caught_up, numbers, one, options, rows, shared_url, simple, until};
+use super::world::{World, caught_up, connect, numbers, one, options, rows, shared_url, simple, until};
 
 const SEED: u64 = 20_261_122;
 
@@ -211,6 +212,40 @@ async fn a_paused_transaction_is_ended_by_whoever_needs_its_position() {
     let committed = paused.commit(&table, Partition(0), &position).await;
     assert!(committed.is_err());
     assert_eq!(world.count("paused").await, 10);
+    world.drop_schema().await;
+}
+
+/// The same in the middle of a COPY, where the server looks at none of its own limits while it waits for the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_rest_never_comes_is_ended_by_whoever_needs_its_position() {
+    let Some(url) = shared_url("a_copy_whose_rest_never_comes_is_ended_by_whoever_needs_its_position") else {
+        return;
+    };
+    let world = World::new(&url).await;
+    let stream = simple("copying");
+    world.append(&stream, &numbers(0..10)).await;
+    world.run(std::slice::from_ref(&stream), options()).await;
+
+    let (paused, _driver) = connect(&world.url).await.expect("connects");
+    paused
+        .batch_execute(
+            "SET statement_timeout = '1s'; BEGIN; \
+             SELECT pg_advisory_xact_lock(hashtextextended('tidemill copying copying 0', 0))",
+        )
+        .await
+        .expect("locks as a sink does");
+    let copy = "COPY copying FROM STDIN (FORMAT binary)";
+    let sink: tokio_postgres::CopyInSink<bytes::Bytes> = paused.copy_in(copy).await.expect("begins");
+    let mut sink = std::pin::pin!(sink);
+    let beginning = bytes::Bytes::from_static(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0");
+    sink.send(beginning).await.expect("sends");
+
+    world.append(&stream, &numbers(10..20)).await;
+    let begun = std::time::Instant::now();
+    world.run(std::slice::from_ref(&stream), options()).await;
+    println!("the position was free after {:?}", begun.elapsed());
+    assert_eq!(world.count("copying").await, 20);
+    assert!(sink.finish().await.is_err());
     world.drop_schema().await;
 }
 
