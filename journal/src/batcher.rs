@@ -106,15 +106,33 @@ async fn run(journal: Arc<dyn Journal>, mut requests: mpsc::Receiver<Request>) {
             Err(error) => Err(error),
         };
         for (request, places) in gathered.drain(..).zip(places) {
-            let positions =
-                |positions: &Vec<Position>| places.iter().map(|place| positions[*place]).collect();
             // Somebody who has gone away does not hear of it.
-            drop(
-                request
-                    .done
-                    .send(appended.as_ref().map(positions).map_err(Clone::clone)),
-            );
+            drop(request.done.send(outcome(&appended, &places)));
         }
+    }
+}
+
+/// What one request of a group hears. Where only a part of the group is durable, a request whose own batches all
+/// are is as good as any other.
+fn outcome(
+    appended: &Result<Vec<Position>, AppendError>,
+    places: &[usize],
+) -> Result<Vec<Position>, AppendError> {
+    match appended {
+        Ok(positions) => Ok(places.iter().map(|place| positions[*place]).collect()),
+        Err(AppendError::Partial { durable, cause }) => {
+            let durable: Vec<_> = places.iter().map(|place| durable[*place]).collect();
+            if let Some(positions) = durable.iter().copied().collect() {
+                return Ok(positions);
+            }
+            let cause = cause.clone();
+            Err(if durable.iter().any(Option::is_some) {
+                AppendError::Partial { durable, cause }
+            } else {
+                *cause
+            })
+        }
+        Err(error) => Err(error.clone()),
     }
 }
 
@@ -179,4 +197,33 @@ fn concat(group: &[&Batch]) -> Result<Batch, AppendError> {
         spans,
         rows,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use event::{Offset, Partition};
+
+    use super::*;
+
+    #[test]
+    fn of_a_group_that_is_durable_in_part_each_request_hears_what_became_of_its_own_batches() {
+        let position = |offset| Position::new(Partition(0), Offset(offset));
+        let cause = AppendError::Unavailable {
+            message: "nobody answers".to_owned(),
+        };
+        let appended = Err(AppendError::Partial {
+            durable: vec![Some(position(7)), None, Some(position(9))],
+            cause: Box::new(cause),
+        });
+        let whole = outcome(&appended, &[2, 0]).expect("both are durable");
+        assert_eq!(whole, [position(9), position(7)]);
+        let nothing = outcome(&appended, &[1]).expect_err("its only batch is not");
+        assert!(matches!(nothing, AppendError::Unavailable { .. }));
+        let part = outcome(&appended, &[0, 1]).expect_err("one of two is not");
+        let text = part.to_string();
+        assert_eq!(
+            text,
+            "1 of 2 batches are durable, up to 0:7; the others: the journal is not available: nobody answers"
+        );
+    }
 }

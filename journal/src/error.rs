@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use event::{Offset, Partition, Position};
+use event::{Offset, Partition, Position, StreamName};
 
 /// Whose fault an error is, so who must act. Status codes, retries and alerts follow from this alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,49 @@ pub enum AppendError {
         /// What is wrong with it.
         message: String,
     },
+    /// The servers that keep the journal did not confirm it in time. It may have become durable all the same.
+    #[error("the journal is not available: {message}")]
+    Unavailable {
+        /// What the servers, or the way to them, said.
+        message: String,
+    },
+    /// What keeps the stream was removed, and perhaps made anew: positions mean something else there.
+    #[error("{0}")]
+    Replaced(Replaced),
+    /// Some batches of the group are durable, others are not, or not for certain.
+    #[error("{} of {} batches are durable{}; the others: {cause}", durable.iter().flatten().count(), durable.len(), places(durable))]
+    Partial {
+        /// For each batch of the group, in its order, the position just after it if it is durable.
+        durable: Vec<Option<Position>>,
+        /// Why the first one that is not durable is not.
+        cause: Box<AppendError>,
+    },
+}
+
+fn places(durable: &[Option<Position>]) -> String {
+    let places: Vec<_> = durable.iter().flatten().map(Position::to_string).collect();
+    match places.as_slice() {
+        [] => String::new(),
+        places => format!(", up to {}", places.join(" ")),
+    }
+}
+
+/// What keeps a stream is another one than it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "topic `{topic}` of stream `{stream}` had the id {opened} when it was opened and {}; positions mean something \
+     else there, so nothing is read or written until somebody has looked and restarts",
+    found.as_ref().map_or_else(|| "is gone now".to_owned(), |found| format!("has {found} now"))
+)]
+pub struct Replaced {
+    /// The stream.
+    pub stream: StreamName,
+    /// The topic's name.
+    pub topic: String,
+    /// Its id when the journal was opened.
+    pub opened: String,
+    /// Its id now; `None` when there is no such topic any more.
+    pub found: Option<String>,
 }
 
 impl AppendError {
@@ -82,8 +125,14 @@ impl AppendError {
         match self {
             Self::TooLarge { .. } => Fault::Input,
             Self::QueueFull { .. } => Fault::Overload,
-            Self::DiskReserve { .. } | Self::Closed | Self::ReadOnly => Fault::Outage,
-            Self::Poisoned { .. } | Self::NoPartition { .. } | Self::Encode { .. } => Fault::Fatal,
+            Self::DiskReserve { .. }
+            | Self::Closed
+            | Self::ReadOnly
+            | Self::Unavailable { .. }
+            | Self::Partial { .. } => Fault::Outage,
+            Self::Poisoned { .. } | Self::Encode { .. } | Self::NoPartition { .. } | Self::Replaced(_) => {
+                Fault::Fatal
+            }
         }
     }
 }
@@ -135,6 +184,21 @@ pub enum ReadError {
         /// What it said.
         source: io::Error,
     },
+    /// The servers that keep the journal did not answer in time.
+    #[error("the journal is not available: {message}")]
+    Unavailable {
+        /// What the servers, or the way to them, said.
+        message: String,
+    },
+    /// The journal was opened without that stream.
+    #[error("the journal does not have stream `{stream}`")]
+    NoStream {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// What keeps the stream was removed, and perhaps made anew: positions mean something else there.
+    #[error("{0}")]
+    Replaced(Replaced),
     /// The journal is shutting down.
     #[error("the journal is closed")]
     Closed,

@@ -14,7 +14,7 @@ mod journal;
 mod record_decoder;
 
 pub use batcher::Batcher;
-pub use error::{AppendError, Fault, ReadError};
+pub use error::{AppendError, Fault, ReadError, Replaced};
 pub use group::{Assignment, GroupMember, SoleMember};
 pub use journal::{Durability, Journal, JournalId, JournalReader, JsonMessage, Payload, Record};
 pub use record_decoder::{Decoded, RecordDecoder};

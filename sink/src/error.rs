@@ -86,11 +86,13 @@ impl SinkError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Read(error) => match error {
-                ReadError::Io { .. } => Fault::Outage,
+                ReadError::Io { .. } | ReadError::Unavailable { .. } => Fault::Outage,
                 ReadError::Closed => Fault::Closing,
                 ReadError::Gone { .. }
                 | ReadError::PastEnd { .. }
                 | ReadError::NoPartition { .. }
+                | ReadError::NoStream { .. }
+                | ReadError::Replaced(_)
                 | ReadError::Damaged { .. } => Fault::Fatal,
             },
             Self::Lake(error)
