@@ -13,6 +13,7 @@
 pub mod batch;
 pub mod catalog;
 pub mod decode;
+pub mod json;
 pub mod limits;
 pub mod name;
 pub mod partition;

@@ -1,7 +1,7 @@
 //! The journal: the ordered, durable log between ingest and everything else.
 //!
 //! One contract ([`Journal`]), more than one implementation: [`embedded`] keeps segment files in one directory;
-//! Kafka comes next. `contract` is the test suite that every implementation must pass.
+//! [`kafka`] has a topic for each stream. `contract` is the test suite that every implementation must pass.
 //!
 //! Promises kept here: I-1 (an append that returned is durable), I-4, I-8.
 
@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod error;
 pub mod group;
 mod journal;
+pub mod kafka;
 mod record_decoder;
 
 pub use batcher::Batcher;

@@ -1,0 +1,293 @@
+//! Reads one partition forward, from a position and nothing else (K-3).
+//!
+//! Opening one costs nothing: a query opens a reader for every partition and often reads none of them, so a place on
+//! a lane is taken with the first record that is asked for.
+//!
+//! # Offsets without a message
+//! Kafka keeps some offsets for itself, where transactions end. Between two messages they show as a jump. At a
+//! partition's end they do not show at all: so a reader that hears nothing although more is known to be there begins
+//! again at its position, and when librdkafka then says that the end is reached, there is nothing in between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event::{Offset, Position};
+use futures::future::{BoxFuture, FutureExt};
+use rdkafka::Message as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::error::read_error;
+use super::lane::Place;
+use super::topics::Topic;
+use super::{Inner, KafkaHealth, message, watermarks};
+use crate::{JournalReader, Payload, ReadError, Record};
+
+/// How long a reader sleeps before it looks around, when nobody wakes it.
+const LOOK: Duration = Duration::from_millis(250);
+/// For how long it hears nothing, although more is known to be there, until it begins again at its position.
+const SILENCE: Duration = Duration::from_millis(500);
+/// The longest that this becomes, for links that are slow.
+const SILENCE_MAX: Duration = Duration::from_secs(16);
+/// How often an empty queue is asked before it counts as empty: what librdkafka serves by itself looks like nothing.
+const EMPTY_TRIES: u32 = 4;
+/// Most records that one call gives.
+const RECORDS_MAX: usize = 65_536;
+
+/// A reader of one partition.
+pub(super) struct KafkaReader {
+    inner: Arc<Inner>,
+    topic: Arc<Topic>,
+    position: Position,
+    place: Option<Place>,
+    /// What came together with records and is not yet looked into.
+    trouble: Option<KafkaError>,
+    /// Offsets that hold nothing, up to and without this one.
+    nothing_up_to: Option<Offset>,
+    /// The place was taken anew while the journal was known to end here.
+    end_at_begin: Option<Offset>,
+    /// The message beyond the newest gap.
+    gap: Option<Offset>,
+    /// For how long it hears nothing until it begins again; twice as long each time.
+    silence: Duration,
+}
+
+/// What a look into the queue showed, when there were no records.
+enum Look {
+    Nothing,
+    /// librdkafka has read everything that there is.
+    End,
+    Trouble(KafkaError),
+}
+
+/// Why what is in the queue is left there and read again.
+enum Cut {
+    /// A message lies beyond a gap. That is believed only when it shows again from the beginning: in our own topics
+    /// there are none.
+    Doubted(Offset),
+    /// A gap is too long for one answer.
+    Long(Offset),
+}
+
+impl KafkaReader {
+    pub(super) fn new(inner: Arc<Inner>, topic: Arc<Topic>, position: Position) -> Self {
+        Self {
+            inner,
+            topic,
+            position,
+            place: None,
+            trouble: None,
+            nothing_up_to: None,
+            end_at_begin: None,
+            gap: None,
+            silence: SILENCE,
+        }
+    }
+
+    async fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let (mut heard, mut alive) = (Instant::now(), Instant::now());
+        loop {
+            self.topic.check().map_err(ReadError::Replaced)?;
+            if self.place.is_none() {
+                let partition = self.position.partition;
+                let place = self.inner.lanes.take(&self.topic, partition, self.position.offset);
+                self.place = Some(place.await?);
+                heard = Instant::now();
+            }
+            let mut records = Vec::new();
+            match self.take_ready(bytes_max, &mut records) {
+                _ if !records.is_empty() => {
+                    self.silence = SILENCE;
+                    return Ok(records);
+                }
+                Look::Nothing => {}
+                Look::End => {
+                    if let Some(end) = self.end_at_begin.take().filter(|end| *end > self.position.offset) {
+                        self.nothing_up_to = Some(end);
+                        continue;
+                    }
+                }
+                Look::Trouble(error) => self.look_into(&error).await?,
+            }
+            self.wait().await;
+            if !matches!(&*self.inner.health.borrow(), KafkaHealth::Unreachable { .. }) {
+                alive = Instant::now();
+            }
+            self.check_alive(alive)?;
+            let known = self.topic.known_end(self.position.partition);
+            if known > self.position.offset && heard.elapsed() > self.silence {
+                self.silence = (self.silence * 2).min(SILENCE_MAX);
+                // Taken before it begins again, so that the end which is then reached is not an older one.
+                self.begin_again(Some(known));
+            }
+        }
+    }
+
+    /// Takes what is in the queue, without waiting.
+    fn take_ready(&mut self, bytes_max: usize, records: &mut Vec<Record>) -> Look {
+        let mut taken = Taken {
+            topic: &self.topic,
+            position: &mut self.position,
+            bytes_left: bytes_max.max(1),
+            records,
+        };
+        if let Some(end) = self.nothing_up_to {
+            taken.nothing_before(end);
+            if taken.position.offset >= end {
+                self.nothing_up_to = None;
+            }
+            return Look::Nothing;
+        }
+        if let Some(error) = self.trouble.take() {
+            return Look::Trouble(error);
+        }
+        let Some(queue) = self.place.as_ref().and_then(Place::queue) else {
+            return Look::Nothing;
+        };
+        let (mut empty, mut look, mut cut) = (0, Look::Nothing, None);
+        while empty < EMPTY_TRIES && !taken.is_full() {
+            match queue.poll(Duration::ZERO) {
+                None => empty += 1,
+                Some(Ok(message)) => {
+                    self.end_at_begin = None;
+                    look = Look::Nothing;
+                    let offset = u64::try_from(message.offset()).map_or(Offset(0), Offset);
+                    if offset < taken.position.offset {
+                        continue;
+                    }
+                    if offset > taken.position.offset && self.gap != Some(offset) {
+                        cut = Some(Cut::Doubted(offset));
+                        break;
+                    }
+                    if !taken.nothing_before(offset) {
+                        cut = Some(Cut::Long(offset));
+                        break;
+                    }
+                    let partition = taken.position.partition;
+                    taken.push(message::record(&self.topic, &message, offset, partition));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => look = Look::End,
+                Some(Err(error)) => {
+                    if !taken.records.is_empty() {
+                        self.trouble = Some(error);
+                        break;
+                    }
+                    return Look::Trouble(error);
+                }
+            }
+        }
+        match cut {
+            None => {}
+            Some(Cut::Doubted(offset)) => {
+                self.gap = Some(offset);
+                self.begin_again(None);
+            }
+            Some(Cut::Long(offset)) => {
+                self.nothing_up_to = Some(offset);
+                self.begin_again(None);
+            }
+        }
+        look
+    }
+
+    async fn wait(&self) {
+        let filled = self.place.as_ref().map(|place| Arc::clone(&place.filled));
+        match filled {
+            Some(filled) => drop(tokio::time::timeout(LOOK, filled.notified()).await),
+            None => tokio::task::yield_now().await,
+        }
+    }
+
+    /// Finds out what an error means. Most are over soon, and librdkafka goes on by itself.
+    async fn look_into(&mut self, error: &KafkaError) -> Result<(), ReadError> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.inner.voice.ask_to_look();
+                self.begin_again(None);
+                watermarks::explain(&self.inner, &self.topic, self.position).await
+            }
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopicId
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => {
+                self.inner.voice.ask_to_look();
+                self.begin_again(None);
+                tokio::time::sleep(LOOK).await;
+                Ok(())
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::Fatal) => {
+                self.begin_again(None);
+                Err(read_error(error))
+            }
+            _ => {
+                tracing::debug!(%error, topic = self.topic.name, "reading");
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives its place back; the next look takes one at the position.
+    fn begin_again(&mut self, end: Option<Offset>) {
+        self.place = None;
+        self.trouble = None;
+        self.end_at_begin = end;
+    }
+
+    fn check_alive(&self, alive: Instant) -> Result<(), ReadError> {
+        if alive.elapsed() < self.inner.options.timeout {
+            return Ok(());
+        }
+        match &*self.inner.health.borrow() {
+            KafkaHealth::Unreachable { message } => Err(ReadError::Unavailable {
+                message: message.clone(),
+            }),
+            KafkaHealth::Reachable | KafkaHealth::Replaced { .. } => Ok(()),
+        }
+    }
+}
+
+impl JournalReader for KafkaReader {
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Record>, ReadError>> {
+        self.read(bytes_max).boxed()
+    }
+}
+
+/// Records that are given out by one call; the position moves with them.
+struct Taken<'a> {
+    topic: &'a Topic,
+    position: &'a mut Position,
+    bytes_left: usize,
+    records: &'a mut Vec<Record>,
+}
+
+impl Taken<'_> {
+    fn is_full(&self) -> bool {
+        self.bytes_left == 0 || self.records.len() >= RECORDS_MAX
+    }
+
+    fn push(&mut self, record: Record) {
+        self.bytes_left = self.bytes_left.saturating_sub(record.bytes());
+        self.position.offset = record.offset.next();
+        self.topic.learn_end(record.partition, self.position.offset);
+        self.records.push(record);
+    }
+
+    /// Fills up to an offset with records of nothing; gives whether it got there.
+    fn nothing_before(&mut self, offset: Offset) -> bool {
+        while self.position.offset < offset && self.records.len() < RECORDS_MAX {
+            let nothing = Record {
+                partition: self.position.partition,
+                offset: self.position.offset,
+                payload: Payload::Nothing,
+            };
+            self.position.offset = nothing.offset.next();
+            self.records.push(nothing);
+        }
+        self.position.offset >= offset
+    }
+}
