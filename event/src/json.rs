@@ -54,7 +54,9 @@ impl<'a> EventWriter<'a> {
     /// When a column has not the type of its field: a broken invariant of the caller.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
         let extra = self.extra.filter(|extra| !extra.is_null(row));
-        let extra = extra.and_then(|extra| extra.as_string_opt::<i32>()).map(|extra| extra.value(row));
+        let extra = extra
+            .and_then(|extra| extra.as_string_opt::<i32>())
+            .map(|extra| extra.value(row));
         let kept = match extra {
             Some(text) => members(text)?,
             None => Vec::new(),
@@ -152,18 +154,19 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing text to memory does not fail");
 }
 
-fn write_value(
-    column: &ArrayRef,
-    kind: &FieldType,
-    row: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), ArrowError> {
+fn write_value(column: &ArrayRef, kind: &FieldType, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     match (kind, column.data_type()) {
         (FieldType::Bool, DataType::Boolean) => {
-            let value: &[u8] = if column.as_boolean().value(row) { b"true" } else { b"false" };
+            let value: &[u8] = if column.as_boolean().value(row) {
+                b"true"
+            } else {
+                b"false"
+            };
             out.extend_from_slice(value);
         }
-        (FieldType::Int { .. }, DataType::Int64) => number(column.as_primitive::<Int64Type>().value(row), out),
+        (FieldType::Int { .. }, DataType::Int64) => {
+            number(column.as_primitive::<Int64Type>().value(row), out)
+        }
         (FieldType::Float { .. }, DataType::Float64) => {
             let value = column.as_primitive::<Float64Type>().value(row);
             serde_json::to_writer(out, &value).expect("writing a number to memory does not fail");
@@ -207,7 +210,10 @@ fn write_moment(micros: i64, out: &mut Vec<u8>) {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let written = write!(out, "\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let written = write!(
+        out,
+        "\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    );
     let written = written.and_then(|()| match fraction {
         0 => out.write_all(b"Z\""),
         _ => write!(out, ".{fraction:06}Z\""),
@@ -220,7 +226,10 @@ fn date(days: i64) -> (i64, i64, i64) {
     // Days of 400 years are always as many; a year that begins in March has its leap day last.
     const DAYS_400: i64 = 146_097;
     let since_march_0 = days + 719_468;
-    let (cycle, day) = (since_march_0.div_euclid(DAYS_400), since_march_0.rem_euclid(DAYS_400));
+    let (cycle, day) = (
+        since_march_0.div_euclid(DAYS_400),
+        since_march_0.rem_euclid(DAYS_400),
+    );
     let year = (day - day / 1_460 + day / 36_524 - day / (DAYS_400 - 1)) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let from_march = (5 * day + 2) / 153;

@@ -9,9 +9,13 @@ fn round_trip(declaration: &str, line: &str) -> String {
     let table: toml::Table = declaration.parse().expect("TOML");
     let stream = parse_streams(&table).expect("a declaration").remove(0);
     let mut decoder = EventDecoder::new(&stream);
-    let rows = decoder.decode(Bytes::from(line.to_owned()).as_ref()).expect("an event");
+    let rows = decoder
+        .decode(Bytes::from(line.to_owned()).as_ref())
+        .expect("an event");
     let mut written = Vec::new();
-    EventWriter::new(&stream, &rows).write(0, &mut written).expect("writes");
+    EventWriter::new(&stream, &rows)
+        .write(0, &mut written)
+        .expect("writes");
     let again = decoder.decode(&written).expect("what was written is an event");
     assert_eq!(rows, again, "{}", String::from_utf8_lossy(&written));
     String::from_utf8(written).expect("UTF-8")
@@ -90,5 +94,8 @@ fn kept_fields_are_written_at_the_end_and_only_once() {
     "#;
     let line = r#"{"z":{"a":1},"meta":{"page":"x","more":1},"n":2,"b":"\u00e9"}"#;
     let written = round_trip(declaration, line);
-    assert_eq!(written, r#"{"n":2,"z":{"a":1},"meta":{"page":"x","more":1},"b":"\u00e9"}"#);
+    assert_eq!(
+        written,
+        r#"{"n":2,"z":{"a":1},"meta":{"page":"x","more":1},"b":"\u00e9"}"#
+    );
 }

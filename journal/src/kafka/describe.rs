@@ -195,7 +195,10 @@ unsafe fn description(topic: *const native::rd_kafka_TopicDescription_t) -> Desc
                 found.led &= !native::rd_kafka_TopicPartitionInfo_leader(*partition).is_null();
             }
         }
-        Description { name, found: Ok(found) }
+        Description {
+            name,
+            found: Ok(found),
+        }
     }
 }
 
@@ -210,6 +213,10 @@ mod tests {
         // RFC 4648: the bytes `foobar` are `Zm9vYmFy`.
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(b"foobar");
-        assert!(TopicId(u128::from_be_bytes(bytes)).to_string().starts_with("Zm9vYmFyAAAA"));
+        assert!(
+            TopicId(u128::from_be_bytes(bytes))
+                .to_string()
+                .starts_with("Zm9vYmFyAAAA")
+        );
     }
 }

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use super::client::{Consumer, Listener, create};
 use super::error::read_error;
 use super::health::serve;
-use super::topics::Topic;
 use super::lock;
+use super::topics::Topic;
 use crate::ReadError;
 
 /// Most lanes, so most readers of one partition at a time; whoever comes later waits for a place.
@@ -125,11 +125,10 @@ impl Lanes {
         if lanes.len() >= LANES_MAX {
             return Ok(None);
         }
-        let consumer = create(&self.config, self.listener.clone()).map_err(|error| {
-            ReadError::Unavailable {
+        let consumer =
+            create(&self.config, self.listener.clone()).map_err(|error| ReadError::Unavailable {
                 message: error.to_string(),
-            }
-        })?;
+            })?;
         let lane = Arc::new(Lane {
             consumer: Arc::new(consumer),
             taken: Mutex::new(HashSet::from([key.clone()])),

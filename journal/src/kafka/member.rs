@@ -153,7 +153,8 @@ impl State {
         if changed {
             let group = &self.group;
             tracing::info!(group, partitions = partitions.len(), "partitions of this process");
-            metrics::gauge!("tidemill_group_partitions", "group" => group.clone()).set(partitions.len() as f64);
+            metrics::gauge!("tidemill_group_partitions", "group" => group.clone())
+                .set(partitions.len() as f64);
         }
     }
 

@@ -16,7 +16,8 @@ use crate::{AppendError, JsonMessage, Payload, Record};
 
 /// The W3C header that carries a trace id.
 const TRACEPARENT: &str = "traceparent";
-/// Microseconds since 1970 when the request had arrived; a message's own timestamp has only milliseconds.
+/// Microseconds since 1970 when the request had arrived. A message's own timestamp is when it was sent, in
+/// milliseconds: the broker's retention goes by it.
 const RECEIVED_AT: &str = "received-at";
 const CONTENT_TYPE: &str = "content-type";
 const ROWS: &str = "rows";
@@ -29,8 +30,6 @@ pub(super) struct Message {
     pub(super) key: Option<String>,
     pub(super) value: Bytes,
     pub(super) headers: OwnedHeaders,
-    /// Milliseconds since 1970.
-    pub(super) timestamp: i64,
 }
 
 /// The messages of one batch.
@@ -78,7 +77,6 @@ fn record_message(batch: &Batch, value: Bytes) -> Result<Message, AppendError> {
         key: None,
         value,
         headers,
-        timestamp: first.map_or(0, |span| span.received_at.div_euclid(1_000).max(0)),
     })
 }
 
@@ -109,7 +107,6 @@ fn json_messages(topic: &Topic, batch: &Batch) -> Result<Vec<Message>, ArrowErro
                 key,
                 value: Bytes::from(value),
                 headers: headers.clone(),
-                timestamp: span.received_at.div_euclid(1_000).max(0),
             });
             row += 1;
         }
@@ -140,12 +137,21 @@ fn headers(content_type: &str, rows: usize, span: Option<&Span>) -> OwnedHeaders
 fn traceparent(trace_id: TraceId) -> String {
     let text = trace_id.to_string();
     let half = &text[16..];
-    let parent = if half.bytes().all(|digit| digit == b'0') { "0000000000000001" } else { half };
+    let parent = if half.bytes().all(|digit| digit == b'0') {
+        "0000000000000001"
+    } else {
+        half
+    };
     format!("00-{text}-{parent}-01")
 }
 
 /// The record that a message is.
-pub(super) fn record(topic: &Topic, message: &BorrowedMessage<'_>, offset: Offset, partition: Partition) -> Record {
+pub(super) fn record(
+    topic: &Topic,
+    message: &BorrowedMessage<'_>,
+    offset: Offset,
+    partition: Partition,
+) -> Record {
     let value = message.payload().map(Bytes::copy_from_slice);
     let payload = match topic.format {
         RecordFormat::Record => Payload::Record(value.unwrap_or_default()),

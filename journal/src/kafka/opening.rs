@@ -19,7 +19,10 @@ use super::{OpenError, error, health};
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What each stream's topic should be; two streams cannot have one.
-pub(super) fn wanted(options: &KafkaOptions, streams: &[Arc<StreamDeclaration>]) -> Result<Vec<Wanted>, OpenError> {
+pub(super) fn wanted(
+    options: &KafkaOptions,
+    streams: &[Arc<StreamDeclaration>],
+) -> Result<Vec<Wanted>, OpenError> {
     let wanted: Vec<_> = streams.iter().map(|stream| Wanted::of(stream, options)).collect();
     let mut names = BTreeSet::new();
     for wanted in &wanted {
@@ -34,7 +37,11 @@ pub(super) fn wanted(options: &KafkaOptions, streams: &[Arc<StreamDeclaration>])
 }
 
 /// Waits until a broker answers, and gives the cluster's id.
-pub(super) async fn greet(asking: &Arc<Consumer>, options: &KafkaOptions, voice: &Arc<Voice>) -> Result<String, OpenError> {
+pub(super) async fn greet(
+    asking: &Arc<Consumer>,
+    options: &KafkaOptions,
+    voice: &Arc<Voice>,
+) -> Result<String, OpenError> {
     let (client, timeout) = (Arc::clone(asking), options.timeout);
     let answered = tokio::task::spawn_blocking(move || {
         let deadline = Instant::now() + timeout;
@@ -117,7 +124,10 @@ pub(super) async fn open_topics(
     }
     let topics = wanted.into_iter().filter_map(|wanted| {
         let found = found.get(&wanted.topic)?;
-        Some((wanted.declaration.name.clone(), Arc::new(wanted.into_topic(found))))
+        Some((
+            wanted.declaration.name.clone(),
+            Arc::new(wanted.into_topic(found)),
+        ))
     });
     Ok(topics.collect())
 }

@@ -120,7 +120,14 @@ impl fmt::Debug for KafkaOptions {
 
 /// Whether the value of a property is, or may hold, a secret.
 pub(super) fn is_secret(name: &str) -> bool {
-    let words = ["password", "secret", "token", "private", "passphrase", "oauthbearer"];
+    let words = [
+        "password",
+        "secret",
+        "token",
+        "private",
+        "passphrase",
+        "oauthbearer",
+    ];
     words.iter().any(|word| name.contains(word)) || name.ends_with(".pem")
 }
 
@@ -197,7 +204,12 @@ mod tests {
 
     #[test]
     fn what_would_break_a_promise_is_refused_and_says_why() {
-        for name in ["acks", "enable.idempotence", "auto.offset.reset", "message.timeout.ms"] {
+        for name in [
+            "acks",
+            "enable.idempotence",
+            "auto.offset.reset",
+            "message.timeout.ms",
+        ] {
             let mut options = KafkaOptions::new("127.0.0.1:9092");
             options.properties.insert(name.to_owned(), "1".to_owned());
             let error = options.check().expect_err("refused").to_string();

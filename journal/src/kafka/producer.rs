@@ -97,7 +97,10 @@ impl Producer {
         let reason = failed.client().fatal_error().map(|(_, reason)| reason);
         match create(&self.config, Reports::new(&self.voice)) {
             Ok(client) => {
-                tracing::warn!(reason, "a new kafka producer begins after a fatal error of the old one");
+                tracing::warn!(
+                    reason,
+                    "a new kafka producer begins after a fatal error of the old one"
+                );
                 metrics::counter!("tidemill_journal_kafka_producers_renewed_total").increment(1);
                 let old = std::mem::replace(&mut *current, Arc::new(client));
                 // Its end waits for threads of its own.
@@ -164,8 +167,7 @@ fn send_one(
     let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic.name, Arc::clone(delivery))
         .partition(partition)
         .payload(&message.value)
-        .headers(message.headers.clone())
-        .timestamp(message.timestamp);
+        .headers(message.headers.clone());
     if let Some(key) = &message.key {
         record = record.key(key.as_bytes());
     }
@@ -237,10 +239,12 @@ impl Delivery {
 
 fn append_error(topic: &Topic, code: RDKafkaErrorCode, bytes: usize, messages: usize) -> AppendError {
     match code {
-        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => AppendError::TooLarge {
-            record_bytes: bytes as u64,
-            limit_bytes: event::limits::RECORD_BYTES_MAX as u64,
-        },
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+            AppendError::TooLarge {
+                record_bytes: bytes as u64,
+                limit_bytes: event::limits::RECORD_BYTES_MAX as u64,
+            }
+        }
         RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => AppendError::Closed,
         code => AppendError::Unavailable {
             message: format!("{} ({messages} of topic `{}`)", describe(code), topic.name),
@@ -346,19 +350,29 @@ fn topics_of(inner: &Inner, group: &[Batch]) -> Result<Vec<Arc<Topic>>, AppendEr
 }
 
 /// Encodes everything before it sends anything: what cannot be encoded fails the group as a whole.
-fn encode_and_send(inner: &Inner, topics: &[Arc<Topic>], group: &[Batch]) -> Result<Vec<Answer>, AppendError> {
+fn encode_and_send(
+    inner: &Inner,
+    topics: &[Arc<Topic>],
+    group: &[Batch],
+) -> Result<Vec<Answer>, AppendError> {
     let encoded = topics.iter().zip(group);
     let encoded = encoded.map(|(topic, batch)| Messages::of(topic, batch));
     let encoded: Vec<_> = encoded.collect::<Result<_, _>>()?;
-    let room = inner.producer.take_room(encoded.iter().map(Messages::bytes).sum())?;
+    let room = inner
+        .producer
+        .take_room(encoded.iter().map(Messages::bytes).sum())?;
     let room = Arc::new(room);
     let sent = topics.iter().zip(encoded);
-    Ok(sent.map(|(topic, messages)| inner.producer.send(topic, messages, &room)).collect())
+    Ok(sent
+        .map(|(topic, messages)| inner.producer.send(topic, messages, &room))
+        .collect())
 }
 
 /// One outcome for the group: all durable, none, or some.
 fn together(outcomes: Vec<Result<Position, AppendError>>) -> Result<Vec<Position>, AppendError> {
-    let cause = outcomes.iter().find_map(|outcome| outcome.as_ref().err().cloned());
+    let cause = outcomes
+        .iter()
+        .find_map(|outcome| outcome.as_ref().err().cloned());
     let Some(cause) = cause else {
         return Ok(outcomes.into_iter().flatten().collect());
     };

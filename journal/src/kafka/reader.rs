@@ -89,7 +89,10 @@ impl KafkaReader {
             self.topic.check().map_err(ReadError::Replaced)?;
             if self.place.is_none() {
                 let partition = self.position.partition;
-                let place = self.inner.lanes.take(&self.topic, partition, self.position.offset);
+                let place = self
+                    .inner
+                    .lanes
+                    .take(&self.topic, partition, self.position.offset);
                 self.place = Some(place.await?);
                 heard = Instant::now();
             }

@@ -3,8 +3,8 @@
 //! What differs is named, with who can mend it, and never changed: a topic may be other people's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event::{Offset, Partition, Position, RecordFormat, StreamDeclaration, StreamName};
@@ -192,7 +192,12 @@ impl Wanted {
             && bytes < wanted
         {
             let least = format!("at least {wanted}");
-            problems.push(self.problem("max.message.bytes", bytes, least, alter("max.message.bytes", &wanted)));
+            problems.push(self.problem(
+                "max.message.bytes",
+                bytes,
+                least,
+                alter("max.message.bytes", &wanted),
+            ));
         }
         if let Some(policy) = settings.get("cleanup.policy")
             && policy != "delete"
@@ -347,16 +352,22 @@ impl Administrator {
                     let OwnedResourceSpecifier::Topic(name) = &resource.specifier else {
                         continue;
                     };
-                    let Some((wanted, found)) = topics.iter().find(|(wanted, _)| wanted.topic == *name) else {
+                    let Some((wanted, found)) = topics.iter().find(|(wanted, _)| wanted.topic == *name)
+                    else {
                         continue;
                     };
                     let settings = resource.entries.into_iter();
-                    let settings = settings.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+                    let settings = settings
+                        .filter_map(|entry| Some((entry.name, entry.value?)))
+                        .collect();
                     problems.extend(wanted.check_settings(&settings, found, options));
                 }
                 Err(code) => {
                     let code = describe(code);
-                    tracing::warn!(code, "the settings of a topic cannot be read, so they are not checked");
+                    tracing::warn!(
+                        code,
+                        "the settings of a topic cannot be read, so they are not checked"
+                    );
                 }
             }
         }

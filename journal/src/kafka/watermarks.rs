@@ -86,7 +86,11 @@ pub(super) async fn check_position(
 }
 
 /// Says why a position cannot be read, by what the broker says now; `Ok` when it can.
-pub(super) async fn explain(inner: &Arc<Inner>, topic: &Arc<Topic>, asked: Position) -> Result<(), ReadError> {
+pub(super) async fn explain(
+    inner: &Arc<Inner>,
+    topic: &Arc<Topic>,
+    asked: Position,
+) -> Result<(), ReadError> {
     let start = of(&starts(inner, topic).await?, asked.partition);
     let end = of(&ends(inner, topic).await?, asked.partition);
     topic.check().map_err(ReadError::Replaced)?;
@@ -146,13 +150,20 @@ fn ask_now(inner: &Inner, topic: &Topic, side: Side, timeout: Duration) -> Resul
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 inner.voice.ask_to_look();
                 return Err(ReadError::Unavailable {
-                    message: format!("partition {partition} of topic `{}`: {}", topic.name, describe(code)),
+                    message: format!(
+                        "partition {partition} of topic `{}`: {}",
+                        topic.name,
+                        describe(code)
+                    ),
                 });
             }
             _ => None,
         };
         let offset = offset.ok_or_else(|| ReadError::Unavailable {
-            message: format!("topic `{}` does not say where partition {partition} ends", topic.name),
+            message: format!(
+                "topic `{}` does not say where partition {partition} ends",
+                topic.name
+            ),
         })?;
         positions.push(Position::new(partition, Offset(offset)));
     }
