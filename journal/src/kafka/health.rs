@@ -62,11 +62,17 @@ pub(super) fn watch(inner: &Arc<Inner>) {
 /// Serves the events of a client: what is logged, and errors.
 pub(super) fn serve(consumer: &super::client::Consumer, wait: Duration) {
     let deadline = Instant::now() + wait;
+    let mut empty = 0;
     for _ in 0..SERVED_MAX {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Without an assignment of its own it gives no messages, and errors went to the context.
-        drop(consumer.poll(left));
-        if left.is_zero() {
+        // Without an assignment of its own it gives no messages, and errors went to the context. What was logged
+        // looks like nothing, so nothing is believed only when it is seen again.
+        match consumer.poll(left) {
+            Some(_) => empty = 0,
+            None if left.is_zero() => empty += 1,
+            None => {}
+        }
+        if empty >= EMPTY_TRIES {
             break;
         }
     }
@@ -74,6 +80,8 @@ pub(super) fn serve(consumer: &super::client::Consumer, wait: Duration) {
 
 /// Most events that are served at a time; the rest waits for the next turn.
 const SERVED_MAX: usize = 64;
+/// How often nothing must come, one after the other, for there to be nothing.
+const EMPTY_TRIES: u32 = 8;
 
 /// Asks once for every topic and publishes what that shows.
 pub(super) fn look(inner: &Inner) {

@@ -17,6 +17,8 @@ use super::{OpenError, error, health};
 
 /// How often brokers are asked that do not answer, and topics are looked for that were just made.
 const LOOK: Duration = Duration::from_millis(50);
+/// For how long one attempt to reach a broker waits; between two of them the client says what is wrong.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What each stream's topic should be; two streams cannot have one.
 pub(super) fn wanted(
@@ -47,7 +49,7 @@ pub(super) async fn greet(
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let asked = client.fetch_metadata(None, left);
+            let asked = client.fetch_metadata(None, left.min(TURN));
             // What the client has to say about its connections is why nobody answers.
             health::serve(&client, Duration::ZERO);
             match asked {

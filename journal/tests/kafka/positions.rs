@@ -65,7 +65,7 @@ async fn a_topic_that_was_made_anew_is_an_error_to_everybody() {
     topics.delete(&topic).await;
     let administrator = topics.administrator();
     until("it is made anew", || async {
-        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "33554432");
         let made = administrator.create_topics([&new], &AdminOptions::new()).await;
         made.expect("answers").remove(0).is_ok()
     })
