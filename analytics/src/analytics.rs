@@ -121,7 +121,7 @@ impl Shared {
     /// The declaration of a stream.
     pub(crate) fn stream(&self, name: &str) -> Result<&Arc<StreamDeclaration>, QueryError> {
         let found = self.catalog.get(name);
-        found.ok_or_else(|| QueryError::NotFound(format!("there is no stream `{name}`")))
+        found.ok_or_else(|| QueryError::no_stream(name))
     }
 
     /// Fixes what a question about `name` reads, once the journal has reached `positions`.

@@ -76,6 +76,11 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// No stream has that name, or none that whoever asks may know of.
+    pub(crate) fn no_stream(name: &str) -> Self {
+        Self::NotFound(format!("there is no stream `{name}`"))
+    }
+
     /// Who must act.
     #[must_use]
     pub fn fault(&self) -> Fault {

@@ -18,7 +18,7 @@ use crate::events::{PAGE_EVENTS, PAGE_EVENTS_MAX, nth, page};
 use crate::parameters::{Filter, interval, moment, positions, wanted};
 use crate::sql::again;
 use crate::stats::{StatsQuestion, stats};
-use crate::{Analytics, QueryError, problem, sql_http};
+use crate::{Analytics, QueryError, Readable, problem, sql_http};
 
 /// Bytes of a request's body beside its SQL text: parameters, and what JSON escapes.
 const BODY_BYTES_BESIDE: usize = 256 << 10;
@@ -123,19 +123,27 @@ pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, QueryE
     Ok(pairs)
 }
 
-async fn streams(State(analytics): State<Analytics>) -> Result<Response, QueryError> {
-    let work = |shared: Arc<Shared>| async move {
-        let mut all = Vec::new();
-        for declaration in shared.catalog.iter() {
-            all.push(describe(&shared, declaration).await?);
+async fn streams(State(analytics): State<Analytics>, readable: Readable) -> Result<Response, QueryError> {
+    let work = move |shared: Arc<Shared>| {
+        let readable = readable.clone();
+        async move {
+            let mut all = Vec::new();
+            for declaration in readable.of(&shared.catalog) {
+                all.push(describe(&shared, declaration).await?);
+            }
+            Ok(json!({"streams": all}))
         }
-        Ok(json!({"streams": all}))
     };
     Ok(value(&compute(&analytics, "streams", work).await?))
 }
 
-async fn stream(State(analytics): State<Analytics>, name: Part<String>) -> Result<Response, QueryError> {
+async fn stream(
+    State(analytics): State<Analytics>,
+    readable: Readable,
+    name: Part<String>,
+) -> Result<Response, QueryError> {
     let name = part(name)?;
+    readable.check(&name)?;
     let work = move |shared: Arc<Shared>| {
         let name = name.clone();
         async move { describe(&shared, shared.stream(&name)?).await }
@@ -145,10 +153,12 @@ async fn stream(State(analytics): State<Analytics>, name: Part<String>) -> Resul
 
 async fn event(
     State(analytics): State<Analytics>,
+    readable: Readable,
     parts: Part<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
     let (name, index) = part(parts)?;
+    readable.check(&name)?;
     let index = index.parse().map_err(|_| {
         let shown: String = index.chars().take(64).collect();
         QueryError::Invalid(format!("`{shown}` is no index, expected 0, 1, 2 …"))
@@ -176,10 +186,12 @@ async fn event(
 
 async fn events(
     State(analytics): State<Analytics>,
+    readable: Readable,
     name: Part<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
     let name = part(name)?;
+    readable.check(&name)?;
     let declaration = analytics.shared.stream(&name)?;
     let (mut filter, mut limit, mut cursor) = (Filter::default(), PAGE_EVENTS, None);
     for (key, text) in pairs(query.as_deref())? {
@@ -218,10 +230,12 @@ fn narrow(filter: &mut Filter, stream: &StreamDeclaration, key: &str, text: &str
 
 async fn stream_stats(
     State(analytics): State<Analytics>,
+    readable: Readable,
     name: Part<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, QueryError> {
     let name = part(name)?;
+    readable.check(&name)?;
     let declaration = analytics.shared.stream(&name)?;
     let mut question = StatsQuestion::default();
     for (key, text) in pairs(query.as_deref())? {
@@ -243,13 +257,16 @@ async fn stream_stats(
     Ok(value(&compute(&analytics, "stats", work).await?))
 }
 
-async fn all_stats(State(analytics): State<Analytics>) -> Result<Response, QueryError> {
-    let work = |shared: Arc<Shared>| async move {
-        let mut all = Vec::new();
-        for declaration in shared.catalog.iter() {
-            all.push(stats(&shared, declaration.name.as_str(), &StatsQuestion::default()).await?);
+async fn all_stats(State(analytics): State<Analytics>, readable: Readable) -> Result<Response, QueryError> {
+    let work = move |shared: Arc<Shared>| {
+        let readable = readable.clone();
+        async move {
+            let mut all = Vec::new();
+            for declaration in readable.of(&shared.catalog) {
+                all.push(stats(&shared, declaration.name.as_str(), &StatsQuestion::default()).await?);
+            }
+            Ok(json!({"streams": all}))
         }
-        Ok(json!({"streams": all}))
     };
     Ok(value(&compute(&analytics, "all_stats", work).await?))
 }

@@ -27,6 +27,7 @@ mod partial_store;
 mod pin;
 mod problem;
 mod provider;
+mod readable;
 mod session;
 mod sketch;
 mod sql;
@@ -42,6 +43,7 @@ mod wildcard;
 pub use analytics::{Analytics, AnalyticsOptions};
 pub use encode::Format;
 pub use error::{Fault, QueryError};
+pub use readable::Readable;
 pub use sql::{SqlAnswer, SqlBody, SqlRequest};
 
 #[cfg(test)]

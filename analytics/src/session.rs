@@ -20,6 +20,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use event::{Catalog, Position, schema};
 
+use crate::Readable;
 use crate::bounded;
 use crate::checked_sum::CheckedSum;
 use crate::pin::{Pin, Pinner, table_schema};
@@ -90,6 +91,7 @@ pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionSta
 /// The streams as one query sees them: each pinned when the query first names it, and only once.
 pub(crate) struct QueryTables {
     catalog: Catalog,
+    readable: Readable,
     pinner: Arc<Pinner>,
     hidden: BTreeSet<&'static str>,
     min_position: Vec<Position>,
@@ -103,16 +105,18 @@ impl std::fmt::Debug for QueryTables {
 }
 
 impl QueryTables {
-    /// `mentioned` are the hidden columns that the query may name; each stream that it names must first have
-    /// reached `min_position`.
+    /// Streams that are not `readable` do not exist here. `mentioned` are the hidden columns that the query may
+    /// name; each stream that it names must first have reached `min_position`.
     pub(crate) fn new(
         catalog: Catalog,
+        readable: Readable,
         pinner: Arc<Pinner>,
         mentioned: BTreeSet<&'static str>,
         min_position: Vec<Position>,
     ) -> Arc<Self> {
         Arc::new(Self {
             catalog,
+            readable,
             pinner,
             hidden: mentioned,
             min_position,
@@ -127,7 +131,7 @@ impl QueryTables {
     }
 
     async fn pin(&self, name: &str) -> Result<Option<Arc<Pin>>> {
-        let Some(declaration) = self.catalog.get(name) else {
+        let Some(declaration) = self.catalog.get(name).filter(|_| self.readable.allows(name)) else {
             return Ok(None);
         };
         if let Some(pin) = self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
@@ -145,8 +149,8 @@ impl QueryTables {
 #[async_trait::async_trait]
 impl SchemaProvider for QueryTables {
     fn table_names(&self) -> Vec<String> {
-        self.catalog
-            .iter()
+        self.readable
+            .of(&self.catalog)
             .map(|stream| stream.name.as_str().to_owned())
             .collect()
     }
@@ -165,7 +169,7 @@ impl SchemaProvider for QueryTables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.catalog.get(name).is_some()
+        self.readable.allows(name) && self.catalog.get(name).is_some()
     }
 }
 

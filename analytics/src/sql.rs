@@ -23,7 +23,7 @@ use crate::json::write_text;
 use crate::pin::Pin;
 use crate::session::{QueryTables, for_query};
 use crate::tail::batch_bytes;
-use crate::{Format, QueryError, growth, guard, offset, wildcard};
+use crate::{Format, QueryError, Readable, growth, guard, offset, wildcard};
 
 /// Rows of a JSON or text answer when the request names no limit.
 const DOCUMENT_ROWS: usize = 10_000;
@@ -43,6 +43,8 @@ pub struct SqlRequest {
     pub timeout: Option<Duration>,
     /// Waits until the journal has reached these positions of every stream that is asked.
     pub min_position: Vec<Position>,
+    /// The streams that are there for this question; all by default.
+    pub readable: Readable,
 }
 
 /// Bytes of an answer.
@@ -233,9 +235,10 @@ async fn start(
 ) -> Result<Running, QueryError> {
     let mut statement = guard::admit(&request.sql, shared.options.sql_bytes_max)?;
     let hidden = wildcard::mentioned(&request.sql);
-    wildcard::exclude(&mut statement, &shared.catalog, &hidden);
+    wildcard::exclude(&mut statement, &shared.catalog, &request.readable, &hidden);
     let tables = QueryTables::new(
         shared.catalog.clone(),
+        request.readable,
         Arc::clone(&shared.pinner),
         hidden,
         request.min_position,

@@ -13,14 +13,18 @@ use serde_json::Value;
 use crate::http::{pairs, put_as_of};
 use crate::parameters::positions;
 use crate::problem;
-use crate::{Analytics, Format, QueryError, SqlBody, SqlRequest};
+use crate::{Analytics, Format, QueryError, Readable, SqlBody, SqlRequest};
 
 pub(crate) async fn get(
     State(analytics): State<Analytics>,
+    readable: Readable,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, QueryError> {
-    let mut request = SqlRequest::default();
+    let mut request = SqlRequest {
+        readable,
+        ..SqlRequest::default()
+    };
     parameters(&mut request, query.as_deref())?;
     if request.sql.is_empty() {
         return Err(QueryError::Invalid("`q` is missing".to_owned()));
@@ -30,6 +34,7 @@ pub(crate) async fn get(
 
 pub(crate) async fn post(
     State(analytics): State<Analytics>,
+    readable: Readable,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -52,6 +57,7 @@ pub(crate) async fn post(
             ..SqlRequest::default()
         }
     };
+    request.readable = readable;
     parameters(&mut request, query.as_deref())?;
     respond(&analytics, request, &headers).await
 }

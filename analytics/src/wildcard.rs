@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use event::Catalog;
 
+use crate::Readable;
 use crate::session::HIDDEN;
 
 /// The hidden columns that the text names, anywhere.
@@ -25,21 +26,32 @@ pub(crate) fn mentioned(sql: &str) -> BTreeSet<&'static str> {
 }
 
 /// Adds EXCLUDE to each `*` over streams.
-pub(crate) fn exclude(statement: &mut DfStatement, catalog: &Catalog, hidden: &BTreeSet<&'static str>) {
+pub(crate) fn exclude(
+    statement: &mut DfStatement,
+    catalog: &Catalog,
+    readable: &Readable,
+    hidden: &BTreeSet<&'static str>,
+) {
     if hidden.is_empty() {
         return;
     }
     match statement {
         DfStatement::Statement(statement) => {
-            let _ = statement.visit(&mut Excluder { catalog, hidden });
+            let _ = statement.visit(&mut Excluder {
+                catalog,
+                readable,
+                hidden,
+            });
         }
-        DfStatement::Explain(explain) => exclude(&mut explain.statement, catalog, hidden),
+        DfStatement::Explain(explain) => exclude(&mut explain.statement, catalog, readable, hidden),
         _ => {}
     }
 }
 
 struct Excluder<'a> {
     catalog: &'a Catalog,
+    /// Whether a name is a stream's must not show where the stream may not be read.
+    readable: &'a Readable,
     hidden: &'a BTreeSet<&'static str>,
 }
 
@@ -122,7 +134,7 @@ impl Excluder<'_> {
                 ..
             } => {
                 let last = name.0.last()?.as_ident()?.value.to_ascii_lowercase();
-                let stream = self.catalog.get(&last).is_some();
+                let stream = self.readable.allows(&last) && self.catalog.get(&last).is_some();
                 let alias = alias
                     .as_ref()
                     .map(|alias| ObjectName::from(vec![alias.name.clone()]));
