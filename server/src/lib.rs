@@ -7,6 +7,7 @@
 //! Only this crate opens sockets, reads configuration and the environment, and knows every stage; the stages
 //! never know each other.
 
+mod access;
 pub mod cli;
 pub mod config;
 pub mod load;

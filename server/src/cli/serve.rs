@@ -93,6 +93,8 @@ struct Greeting {
     data_dir: PathBuf,
     streams: Vec<String>,
     sample: Option<String>,
+    /// What makes curl send a token, when one is needed.
+    token: &'static str,
 }
 
 impl Greeting {
@@ -109,26 +111,31 @@ impl Greeting {
             data_dir: config.data_dir.clone(),
             streams,
             sample,
+            token: match config.access.tokens_file {
+                Some(_) => " -H \"authorization: Bearer $TIDEMILL_TOKEN\"",
+                None => "",
+            },
         }
     }
 
     fn print(&self, server: &Server) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         for address in server.addresses() {
-            writeln!(out, "listening on http://{address}")?;
+            writeln!(out, "listening on {}://{address}", server.scheme())?;
         }
         writeln!(out, "data in {}", self.data_dir.display())?;
         writeln!(out, "streams: {}", self.streams.join(", "))?;
+        let (scheme, token) = (server.scheme(), self.token);
         if let Some(address) = server.addresses().first() {
             if let Some(sample) = &self.sample {
                 writeln!(
                     out,
-                    "try:\n  curl http://{address}/v1/streams/running/events -H 'content-type: application/json' \
-                     -d '{sample}'\n  curl http://{address}/v1/sql -H 'accept: text/plain' \
+                    "try:\n  curl {scheme}://{address}/v1/streams/running/events{token} -H 'content-type: application/json' \
+                     -d '{sample}'\n  curl {scheme}://{address}/v1/sql{token} -H 'accept: text/plain' \
                      -d 'select count(*) from running'"
                 )?;
             }
-            writeln!(out, "documentation: http://{address}/docs")?;
+            writeln!(out, "documentation: {scheme}://{address}/docs")?;
         }
         out.flush()
     }

@@ -22,7 +22,7 @@ pub(crate) struct SettingsArgs {
     /// Address to listen on; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
-    /// Allow listeners that other machines reach; there is no authentication yet
+    /// Allow listeners that other machines reach although there are no tokens
     #[arg(long)]
     allow_remote: bool,
     /// What this process does: all, ingest, sink, analytics; may be repeated

@@ -13,6 +13,7 @@
 //! Nothing is silently mended: an unknown key, a value without a unit or beyond its bounds refuses the start,
 //! with key, value and bound. Nothing else in the program reads the environment.
 
+mod access;
 mod check;
 mod destinations;
 mod effective;
@@ -22,6 +23,7 @@ mod secret;
 mod settings;
 mod sources;
 
+pub use access::{AccessConfig, TlsConfig};
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use problem::{Problem, Problems};
 pub use run::{
@@ -29,7 +31,7 @@ pub use run::{
 };
 pub use secret::{Properties, Secret};
 pub use settings::{SETTINGS, Setting};
-pub use sources::Sources;
+pub use sources::{Sources, token_of_environment};
 
 /// The configuration from files, environment and flags, checked.
 ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use event::StreamDeclaration;
 
+use super::access::{self, AccessConfig};
 use super::check::{Checked, Values};
 use super::destinations::DestinationConfig;
 use super::problem::Problems;
@@ -18,6 +19,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether listeners may be reachable from other machines.
     pub allow_remote: bool,
+    /// Who may do what.
+    pub access: AccessConfig,
     /// Directory of journal, catalog and lake.
     pub data_dir: PathBuf,
     /// What this process does.
@@ -204,15 +207,9 @@ pub(super) fn build(
     }
     let listen = taken.addresses("listen").to_vec();
     let allow_remote = taken.flag("allow_remote");
-    if let Some(remote) = listen.iter().find(|address| !address.ip().is_loopback())
-        && !allow_remote
-    {
-        let message = format!(
-            "`{remote}` can be reached from other machines, and there is no authentication yet: \
-             set `allow_remote = true` (--allow-remote) if that is wanted"
-        );
-        problems.push("listen", message);
-    }
+    let files = ["tokens_file", "tls.certificate_file", "tls.key_file"].map(|key| taken.text(key));
+    let access = access::build(files[0], files[1], files[2], problems);
+    access::check_remote(&listen, allow_remote, &access, problems);
     let directory = match lake_directory(taken.text("lake.url")) {
         Ok(directory) => directory.unwrap_or_else(|| data_dir.join("lake")),
         Err(message) => {
@@ -236,6 +233,7 @@ pub(super) fn build(
     Config {
         listen,
         allow_remote,
+        access,
         roles: roles(taken.words("roles")),
         shutdown_timeout: taken.span("shutdown_timeout"),
         journal: JournalConfig {

@@ -93,7 +93,13 @@ pub const SETTINGS: &[Setting] = &[
         "allow_remote",
         Kind::Flag,
         "false",
-        "allow listeners that other machines reach; there is no authentication yet",
+        "allow listeners that other machines reach although there are no tokens",
+    ),
+    setting(
+        "tokens_file",
+        Kind::Text,
+        "",
+        "who may do what (`tidemill token new`); everybody may do everything when absent",
     ),
     setting(
         "data_dir",
@@ -107,6 +113,18 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Span(s(1), s(600)),
         "30s",
         "an ordered shutdown takes at most this long",
+    ),
+    setting(
+        "tls.certificate_file",
+        Kind::Text,
+        "",
+        "PEM with the certificate and its chain: speak HTTPS; plain HTTP when absent",
+    ),
+    setting(
+        "tls.key_file",
+        Kind::Text,
+        "",
+        "PEM with the private key of the certificate",
     ),
     setting(
         "journal.kind",

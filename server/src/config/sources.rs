@@ -7,13 +7,17 @@ use toml::{Table, Value};
 use super::problem::Problems;
 use super::settings::{Kind, SETTINGS, Setting};
 
-/// Variables with our prefix that are not settings: of the logs, of `--config` itself, and of the tests.
+/// Variables with our prefix that are not settings: of the logs, of `--config` itself, of the tests, and of the
+/// commands that ask a server.
 const OTHER_VARIABLES: &[&str] = &[
+    "TIDEMILL_CA_FILE",
     "TIDEMILL_CONFIG",
     "TIDEMILL_LOG",
     "TIDEMILL_LOG_FORMAT",
     "TIDEMILL_SERVICES_REQUIRED",
     "TIDEMILL_SOAK",
+    "TIDEMILL_TOKEN",
+    "TIDEMILL_TOKEN_FILE",
     "TIDEMILL_URL",
 ];
 
@@ -46,6 +50,13 @@ impl Sources {
         }
         self
     }
+}
+
+/// The token that commands send to a server, from the variable `TIDEMILL_TOKEN`. There is no flag for it: command lines
+/// are there for everybody to see.
+#[must_use]
+pub fn token_of_environment() -> Option<std::ffi::OsString> {
+    std::env::var_os("TIDEMILL_TOKEN")
 }
 
 /// One table of everything that was said, not yet checked.

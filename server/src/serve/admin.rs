@@ -1,33 +1,52 @@
 //! The routes about the process itself: `/livez /readyz /metrics /version /openapi.json /docs`.
+//!
+//! Who asks decides what is shown: streams that a token does not reach are left out. `/livez` and `/readyz` answer
+//! everybody, so that whoever watches over the process needs no token; what readiness found is for `admin`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use event::Catalog;
+use event::{Catalog, StreamDeclaration};
 use http::{Method, Response, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::problem::{answer, problem};
 use super::readiness::Readiness;
 use super::{docs, openapi};
+use crate::access::{Caller, Scope, Streams};
 
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 
 /// What these routes answer from.
 pub(super) struct Admin {
     metrics: PrometheusHandle,
+    catalog: Catalog,
+    /// Whether requests need a token, which the documents then say.
+    secured: bool,
+    /// The documents about every stream; others are made when they are asked for.
     openapi: Bytes,
     docs: Bytes,
     pub(super) readiness: Readiness,
 }
 
 impl Admin {
-    pub(super) fn new(catalog: &Catalog, metrics: PrometheusHandle, readiness: Readiness) -> Self {
-        let document = openapi::document(catalog);
+    pub(super) fn new(
+        catalog: &Catalog,
+        metrics: PrometheusHandle,
+        readiness: Readiness,
+        secured: bool,
+    ) -> Self {
+        let (openapi, docs) = documents(catalog.iter().map(Arc::clone).collect(), secured);
         Self {
             metrics,
-            docs: docs::page(catalog, &document).into(),
-            openapi: document.to_string().into(),
+            catalog: catalog.clone(),
+            secured,
+            openapi,
+            docs,
             readiness,
         }
     }
@@ -41,7 +60,7 @@ impl Admin {
     }
 
     /// Answers a request for one of these paths; the body of the request does not matter.
-    pub(super) async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+    pub(super) async fn answer(&self, method: &Method, path: &str, caller: &Caller) -> Response<Body> {
         if method != Method::GET && method != Method::HEAD {
             let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this route answers GET and HEAD");
             let allowed = header::HeaderValue::from_static("GET, HEAD");
@@ -57,27 +76,120 @@ impl Admin {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
+                let body = readiness_for(caller.streams(Scope::Admin), body);
                 answer(status, JSON, format!("{body}\n"))
             }
-            "/metrics" => answer(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.metrics.render(),
-            ),
+            "/metrics" => {
+                let text = self.metrics_for(caller.streams(Scope::Admin));
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
             "/version" => {
                 let body = json!({ "name": "tidemill", "version": crate::version::TEXT });
                 answer(StatusCode::OK, JSON, format!("{body}\n"))
             }
-            "/openapi.json" => kept(JSON, &self.openapi),
-            "/docs" => kept("text/html; charset=utf-8", &self.docs),
+            "/openapi.json" => kept(JSON, self.documents_for(caller).0),
+            "/docs" => kept(HTML, self.documents_for(caller).1),
             _ => problem(StatusCode::NOT_FOUND, "there is no such route"),
         }
     }
+
+    /// OpenAPI and page about the streams that somebody may know of.
+    fn documents_for(&self, caller: &Caller) -> (Bytes, Bytes) {
+        let sees = |stream: &&Arc<StreamDeclaration>| caller.sees(stream.name.as_str());
+        let seen: Vec<_> = self.catalog.iter().filter(sees).map(Arc::clone).collect();
+        if seen.len() == self.catalog.iter().count() {
+            return (self.openapi.clone(), self.docs.clone());
+        }
+        documents(seen, self.secured)
+    }
+
+    fn metrics_for(&self, streams: &Streams) -> String {
+        let names = self.catalog.iter().map(|stream| stream.name.as_str());
+        let hidden: BTreeSet<_> = names.filter(|name| !streams.has(name)).collect();
+        let text = self.metrics.render();
+        if hidden.is_empty() {
+            return text;
+        }
+        without(&text, &hidden)
+    }
 }
 
-/// A body that never changes, shared and not copied.
-fn kept(content_type: &'static str, body: &Bytes) -> Response<Body> {
+/// OpenAPI and page.
+fn documents(streams: Vec<Arc<StreamDeclaration>>, secured: bool) -> (Bytes, Bytes) {
+    let document = openapi::document(&streams, secured);
+    let docs = docs::page(&streams, &document);
+    (document.to_string().into(), docs.into())
+}
+
+/// What readiness found, for who may look into these streams: reasons name files and other streams.
+fn readiness_for(streams: &Streams, found: Value) -> Value {
+    if *streams == Streams::All {
+        return found;
+    }
+    let mut shown = json!({ "ready": found["ready"], "draining": found["draining"] });
+    if let (Streams::Named(_), Value::Array(sink)) = (streams, &found["sink"]) {
+        let own = |one: &&Value| one["stream"].as_str().is_some_and(|stream| streams.has(stream));
+        shown["sink"] = sink.iter().filter(own).cloned().collect();
+    }
+    shown
+}
+
+/// Metrics without the samples that have a hidden name as a word in a label's value. Samples without such a label are
+/// about the process.
+fn without(text: &str, hidden: &BTreeSet<&str>) -> String {
+    let names_hidden = |line: &str| {
+        let labels = line.split_once('{').map_or("", |(_, labels)| labels);
+        // From the first value on: quotes may be inside of values, so values and keys are not told apart, and a stream
+        // that is called like a label hides more than it must.
+        let values = labels.split_once('"').map_or("", |(_, values)| values);
+        let mut words = values.split(|letter: char| !is_of_name(letter));
+        words.any(|word| hidden.contains(word))
+    };
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        if line.starts_with('#') || !names_hidden(line) {
+            shown.push_str(line);
+        }
+    }
+    shown
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+/// A body that is shared and not copied.
+fn kept(content_type: &'static str, body: Bytes) -> Response<Body> {
     let mut response = answer(StatusCode::OK, content_type, String::new());
-    *response.body_mut() = Body::from(body.clone());
+    *response.body_mut() = Body::from(body);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_about_hidden_streams_are_left_out() {
+        let text = "# TYPE rows counter\nrows{stream=\"running\"} 1\nrows{stream=\"music\"} 2\n\
+                    lag{topic=\"tidemill.music\",group=\"a\"} 3\nrows{stream=\"music_x\"} 4\nopen 5\n";
+        let shown = without(text, &BTreeSet::from(["music", "stream"]));
+        assert_eq!(
+            shown,
+            "# TYPE rows counter\nrows{stream=\"running\"} 1\nrows{stream=\"music_x\"} 4\nopen 5\n"
+        );
+    }
+
+    #[test]
+    fn readiness_tells_its_reasons_to_who_may_look_into_everything() {
+        let found = json!({"ready": false, "draining": false, "journal": {"ok": false, "reason": "/secret/path"},
+            "sink": [{"stream": "running", "lag_records": 1}, {"stream": "music", "lag_records": 2}]});
+        assert_eq!(readiness_for(&Streams::All, found.clone()), found);
+        let named = Streams::Named(BTreeSet::from(["music".to_owned()]));
+        assert_eq!(
+            readiness_for(&named, found.clone()),
+            json!({"ready": false, "draining": false, "sink": [{"stream": "music", "lag_records": 2}]})
+        );
+        assert_eq!(readiness_for(&Streams::No, found), json!({"ready": false, "draining": false}));
+    }
 }

@@ -3,8 +3,9 @@
 //! Made of the OpenAPI document, so that both say the same.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use event::{Catalog, FieldType};
+use event::{FieldType, StreamDeclaration};
 use serde_json::Value;
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -16,8 +17,8 @@ border-bottom:1px solid #ddd;vertical-align:top}h2{margin-top:2.5rem}.m{font-wei
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}code,pre{background:#262626}td,th{border-color:#333}}\
 </style></head><body><h1>Tidemill</h1>";
 
-/// The page.
-pub(super) fn page(catalog: &Catalog, openapi: &Value) -> String {
+/// The page about these streams.
+pub(super) fn page(streams: &[Arc<StreamDeclaration>], openapi: &Value) -> String {
     let mut html = String::from(HEAD);
     // Writing to a String cannot fail.
     let _ = write!(
@@ -38,7 +39,7 @@ pub(super) fn page(catalog: &Catalog, openapi: &Value) -> String {
         }
     }
     html.push_str("</table>");
-    for stream in catalog.iter() {
+    for stream in streams {
         let _ = write!(
             html,
             "<h2>Stream <code>{}</code></h2><p>{}</p><table><tr><th>field</th><th>type</th><th></th><th></th></tr>",
@@ -99,8 +100,8 @@ mod tests {
         let mut stream = event::StreamDeclaration::rejects();
         stream.name = event::StreamName::parse("a").expect("a name");
         stream.description = "<script>alert(1)</script>".to_owned();
-        let catalog = Catalog::new([stream]);
-        let page = page(&catalog, &super::super::openapi::document(&catalog));
+        let streams = [Arc::new(stream)];
+        let page = page(&streams, &super::super::openapi::document(&streams, false));
         assert!(!page.contains("<script"));
         assert!(page.contains("&lt;script&gt;"));
     }

@@ -12,6 +12,7 @@ mod catalog;
 mod destinations;
 mod docs;
 mod metrics;
+mod needs;
 mod openapi;
 mod priority;
 mod problem;
@@ -21,6 +22,7 @@ mod signals;
 mod sockets;
 mod stages;
 mod timed;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,14 +34,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Access, keep_fresh};
 use crate::config::Config;
 pub use catalog::CatalogError;
 pub(crate) use priority::let_the_sink_go_first;
-use routes::Routes;
+use routes::{Front, Routes};
 pub(crate) use signals::Signals;
 pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
+pub(crate) use tls::Tls;
 pub(crate) use stages::{adopt_tables, journal_directory, open_tables, read_only_router};
 
 /// How often a shutdown says whom it waits for.
@@ -64,7 +68,7 @@ pub struct Server {
     acceptors: JoinSet<()>,
     connections: TaskTracker,
     upkeep: JoinSet<()>,
-    routes: Arc<Routes>,
+    front: Arc<Front>,
     stages: Stages,
     shutdown_timeout: Duration,
 }
@@ -76,6 +80,7 @@ impl Server {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let recorder = metrics::recorder().map_err(StartError::Metrics)?;
+        let (access, tls) = open_access(&config)?;
         let listeners = sockets::bind(&config.listen).map_err(StartError::Listen)?;
         let addresses = listeners
             .iter()
@@ -92,8 +97,17 @@ impl Server {
             }
         });
 
+        let reloads = access.as_ref().map(Access::reload);
+        let reloads: Vec<_> = reloads.into_iter().chain(tls.as_ref().map(Tls::reload)).collect();
+        if !reloads.is_empty() {
+            upkeep.spawn(keep_fresh(reloads));
+        }
         let mut stages = stages::open(&config).await?;
-        let routes = Arc::new(Routes::new(&mut stages, recorder));
+        let front = Arc::new(Front {
+            routes: Arc::new(Routes::new(&mut stages, recorder, access)),
+            options: stages::http_options(&config),
+            tls,
+        });
         let phase = watch::channel(Phase::Serving).0;
         let places = sockets::connections_max(config.ingest.connections);
         let places = Arc::new(Semaphore::new(
@@ -101,12 +115,11 @@ impl Server {
         ));
         let connections = TaskTracker::new();
         let mut acceptors = JoinSet::new();
-        let options = stages::http_options(&config);
         for listener in listeners {
-            let routes = Arc::clone(&routes);
+            let front = Arc::clone(&front);
             let (tracker, ending) = (connections.clone(), phase.subscribe());
             let handle = move |accepted| {
-                let connection = routes::serve(Arc::clone(&routes), accepted, options, ending.clone());
+                let connection = routes::serve(Arc::clone(&front), accepted, ending.clone());
                 tracker.spawn(connection);
             };
             acceptors.spawn(sockets::accept(
@@ -123,7 +136,7 @@ impl Server {
             acceptors,
             connections,
             upkeep,
-            routes,
+            front,
             stages,
             shutdown_timeout: config.shutdown_timeout,
         })
@@ -133,6 +146,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What a URL of it begins with: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.front.tls.is_some() { "https" } else { "http" }
     }
 
     /// Waits until the journal or the lake takes nothing any more, and gives the reason (I-8). For ever when all is
@@ -173,13 +192,13 @@ impl Server {
     }
 
     async fn end_in_order(mut self) -> bool {
-        self.routes.drain();
+        self.front.routes.drain();
         self.phase.send_replace(Phase::Draining);
         while self.acceptors.join_next().await.is_some() {}
         self.finish_requests().await;
         self.upkeep.shutdown().await;
         // The routes hold the stages; the last connection may still let go of them.
-        drop(self.routes);
+        drop(self.front);
         self.stages.shutdown().await;
         true
     }
@@ -214,4 +233,21 @@ impl Server {
             );
         }
     }
+}
+
+/// Reads tokens and certificates, and says what others can do when they reach a listener.
+fn open_access(config: &Config) -> Result<(Option<Access>, Option<Tls>), StartError> {
+    let access = config.access.tokens_file.clone().map(Access::open).transpose()?;
+    let tls = config.access.tls.as_ref().map(Tls::open).transpose()?;
+    let remote = config.listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = remote {
+        match (&access, &tls) {
+            (None, _) => tracing::warn!(%address, "whoever reaches this address may do everything: there are no tokens"),
+            (Some(_), None) => {
+                tracing::warn!(%address, "tokens and events travel in plain: there is no certificate");
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+    Ok((access, tls))
 }

@@ -1,13 +1,15 @@
 //! `GET /openapi.json`: OpenAPI 3.1, made of the declarations and the fixed routes.
 
-use event::{Catalog, FieldDeclaration, FieldType, RejectCode, StreamDeclaration, TimeUnit, UnknownFields};
+use std::sync::Arc;
+
+use event::{FieldDeclaration, FieldType, RejectCode, StreamDeclaration, TimeUnit, UnknownFields};
 use serde_json::{Map, Value, json};
 
-/// The whole document.
-pub(super) fn document(catalog: &Catalog) -> Value {
+/// The document about these streams. `secured` says that requests need a token.
+pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Value {
     let mut paths = Map::new();
     let mut schemas = fixed_schemas();
-    for stream in catalog.iter() {
+    for stream in streams {
         let name = stream.name.as_str();
         schemas.insert(schema_name(name), event_schema(stream));
         if !stream.name.is_built_in() {
@@ -39,6 +41,7 @@ pub(super) fn document(catalog: &Catalog) -> Value {
         );
     }
     paths.extend(fixed_paths());
+    let security = if secured { json!([{ "token": [] }]) } else { json!([]) };
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -47,7 +50,8 @@ pub(super) fn document(catalog: &Catalog) -> Value {
             "description": "Takes events in bulk, makes them durable before it answers, answers questions about them."
         },
         "paths": paths,
-        "components": { "schemas": schemas }
+        "security": security,
+        "components": { "schemas": schemas, "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } } }
     })
 }
 
@@ -305,7 +309,8 @@ mod tests {
 
     #[test]
     fn every_reference_of_the_document_leads_somewhere() {
-        let document = document(&Catalog::new([]));
+        let rejects = Arc::new(StreamDeclaration::rejects());
+        let document = document(&[rejects], true);
         let text = document.to_string();
         let references = text
             .split("\"$ref\":\"#")

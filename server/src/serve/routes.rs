@@ -1,6 +1,7 @@
-//! Which stage answers a request.
+//! Which stage answers a request, once it is known who asks.
 //!
-//! The server's own routes come first, then what posts events, and everything else is a question.
+//! Access is decided first, before anything about a route or a body is looked at, so that a refusal reveals nothing.
+//! Then the server's own routes come first, then what posts events, and everything else is a question.
 
 use std::sync::Arc;
 
@@ -8,29 +9,36 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use ingest::http::HttpOptions;
-use ingest::{Ingest, TraceContext};
+use ingest::{Ingest, Route, TraceContext};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::Phase;
 use super::admin::Admin;
+use super::needs;
 use super::problem::problem;
 use super::sockets::Accepted;
 use super::stages::Stages;
+use super::tls::Tls;
+use crate::access::{Access, Caller, Refusal};
 
 /// Every stage that answers requests in this process.
 pub(super) struct Routes {
     admin: Admin,
     ingest: Option<Ingest>,
     questions: Option<axum::Router>,
+    /// Absent when everybody may do everything.
+    access: Option<Access>,
 }
 
 impl Routes {
     /// The routes of the stages that are open.
-    pub(super) fn new(stages: &mut Stages, metrics: PrometheusHandle) -> Self {
+    pub(super) fn new(stages: &mut Stages, metrics: PrometheusHandle, access: Option<Access>) -> Self {
+        let secured = access.is_some();
         Self {
-            admin: Admin::new(&stages.catalog, metrics, stages.readiness()),
+            admin: Admin::new(&stages.catalog, metrics, stages.readiness(), secured),
+            access,
             ingest: stages.ingest.clone(),
             questions: stages.questions.take(),
         }
@@ -45,26 +53,47 @@ impl Routes {
     }
 
     /// Answers one request.
-    pub(super) async fn answer<B>(self: Arc<Self>, request: Request<B>) -> Response<Body>
+    pub(super) async fn answer<B>(self: Arc<Self>, mut request: Request<B>) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let path = request.uri().path();
-        let takes = self.takes(request.method(), path);
+        let own = Admin::has(path);
+        let route = self.ingest.as_ref().filter(|_| !own);
+        let route = route.and_then(|ingest| ingest.route(path));
+        let caller = match self.admit(&request, route.as_ref()) {
+            Ok(caller) => caller,
+            Err(refusal) => return refused(&refusal, &request),
+        };
+        let takes = !own && takes(request.method(), path, route.is_some());
         if let Some(ingest) = self.ingest.as_ref().filter(|_| takes) {
             return ingest.handle(request).await.map(Body::new);
         }
         let trace = TraceContext::from_headers(request.headers());
-        let mut response = if Admin::has(path) {
-            self.admin.answer(request.method(), path).await
+        let mut response = if own {
+            self.admin.answer(request.method(), path, &caller).await
         } else if takes {
             problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`")
         } else {
+            if let Some(readable) = caller.readable() {
+                request.extensions_mut().insert(readable);
+            }
             self.question(request).await
         };
         trace.echo(response.headers_mut());
         response
+    }
+
+    /// On whose behalf the request is made, if it may be.
+    fn admit<B>(&self, request: &Request<B>, route: Option<&Route>) -> Result<Caller, Refusal> {
+        let Some(access) = &self.access else {
+            return Ok(Caller::Everybody);
+        };
+        let path = request.uri().path();
+        let stream = needs::stream_of(path);
+        let need = needs::of(request.method(), path, route, stream.as_deref());
+        access.admit(request.headers(), &need)
     }
 
     async fn question<B>(&self, request: Request<B>) -> Response<Body>
@@ -83,41 +112,65 @@ impl Routes {
             ),
         }
     }
+}
 
-    /// Whether a request is about taking events. Only the path of a stream's events answers questions as well;
-    /// a stream's own routes only take.
-    fn takes(&self, method: &Method, path: &str) -> bool {
-        if Admin::has(path) {
-            return false;
-        }
-        let known = self
-            .ingest
-            .as_ref()
-            .is_some_and(|ingest| ingest.route(path).is_some());
-        let asks = method == Method::GET || method == Method::HEAD;
-        if path.starts_with("/v1/streams/") {
-            (known || path.ends_with("/events")) && !asks
-        } else {
-            known
-        }
+/// Whether a request is about taking events; `known` says that its path is a route of ingest. Only the path of a
+/// stream's events answers questions as well; a stream's own routes only take.
+fn takes(method: &Method, path: &str, known: bool) -> bool {
+    let asks = method == Method::GET || method == Method::HEAD;
+    if path.starts_with("/v1/streams/") {
+        (known || path.ends_with("/events")) && !asks
+    } else {
+        known
     }
 }
 
+/// The answer to a request that may not be made. Its body was not looked at, so unless it is empty the connection
+/// cannot go on.
+fn refused<B: hyper::body::Body>(refusal: &Refusal, request: &Request<B>) -> Response<Body> {
+    let problem = refusal.problem();
+    let problem = if request.body().is_end_stream() {
+        problem
+    } else {
+        problem.close()
+    };
+    let trace = TraceContext::from_headers(request.headers());
+    problem.into_response(&trace, request.version()).map(Body::new)
+}
+
+/// What every connection of a server is served with.
+pub(super) struct Front {
+    pub(super) routes: Arc<Routes>,
+    pub(super) options: HttpOptions,
+    /// Absent when HTTP is spoken in plain.
+    pub(super) tls: Option<Tls>,
+}
+
 /// Serves one connection until its client, a deadline or the shutdown ends it.
-pub(super) async fn serve(
-    routes: Arc<Routes>,
-    accepted: Accepted,
-    options: HttpOptions,
-    mut phase: watch::Receiver<Phase>,
-) {
+pub(super) async fn serve(front: Arc<Front>, accepted: Accepted, mut phase: watch::Receiver<Phase>) {
     let Accepted { stream, peer, place } = accepted;
     let mut draining = phase.clone();
     let drain = async move {
         // An error means that the server is gone, which ends the connection as well.
         let _ = draining.wait_for(|phase| *phase >= Phase::Draining).await;
     };
+    let (routes, options) = (Arc::clone(&front.routes), front.options);
     let service = move |request| Arc::clone(&routes).answer(request);
-    let connection = ingest::http::serve(stream, service, options, drain);
+    let connection = async {
+        let Some(tls) = &front.tls else {
+            return ingest::http::serve(stream, service, options, drain).await;
+        };
+        // On the heap, so that connections in plain have no place for it.
+        let secured = async {
+            tokio::pin!(drain);
+            let stream = tokio::select! {
+                stream = tls.accept(stream, options.head_timeout) => stream?,
+                () = &mut drain => return Ok(()),
+            };
+            ingest::http::serve(stream, service, options, drain).await
+        };
+        Box::pin(secured).await
+    };
     metrics::gauge!("tidemill_connections").increment(1.0);
     tokio::select! {
         ended = connection => {

@@ -88,6 +88,9 @@ pub enum StartError {
     /// Questions cannot be answered.
     #[error("start analytics")]
     Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Tokens or certificates cannot be used.
+    #[error(transparent)]
+    Access(#[from] crate::access::AccessError),
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(String),

@@ -70,7 +70,7 @@ impl Clock {
 }
 
 /// Year, month and day of a day since 1970. Years begin in March here, so that a leap day is the last of one.
-fn civil(day: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(day: u64) -> (u64, u64, u64) {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     // From 0000-03-01 on.
     let day = day + 719_468;

@@ -18,6 +18,7 @@ mod text;
 mod tracking;
 
 use calendar::Clock;
+pub(crate) use calendar::civil;
 use draws::Draws;
 use text::{mixed, uuid_of};
 
