@@ -31,7 +31,12 @@ const ALL: &str = "all";
 pub(crate) fn parse(text: &str) -> Result<Tokens, String> {
     let file: Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start));
-        let line = before.unwrap_or_default().bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let line = before
+            .unwrap_or_default()
+            .bytes()
+            .filter(|byte| *byte == b'\n')
+            .count()
+            + 1;
         format!("line {line} is not TOML: {}", error.message())
     })?;
     let mut problems = Vec::new();
@@ -42,7 +47,10 @@ pub(crate) fn parse(text: &str) -> Result<Tokens, String> {
     match file.get("tokens") {
         None => {}
         Some(Value::Table(entries)) if entries.len() > TOKENS_MAX => {
-            problems.push(format!("{} tokens exceed the limit of {TOKENS_MAX}", entries.len()));
+            problems.push(format!(
+                "{} tokens exceed the limit of {TOKENS_MAX}",
+                entries.len()
+            ));
         }
         Some(Value::Table(entries)) => {
             for (name, entry) in entries {
@@ -68,7 +76,11 @@ pub(crate) fn parse(text: &str) -> Result<Tokens, String> {
 pub(crate) fn entry(token: &Token) -> String {
     let quoted = |text: &str| Value::String(text.to_owned()).to_string();
     // A name may have a dot.
-    let mut entry = format!("[tokens.{}]\nhash = \"{}\"\n", quoted(token.name.as_str()), token.hash);
+    let mut entry = format!(
+        "[tokens.{}]\nhash = \"{}\"\n",
+        quoted(token.name.as_str()),
+        token.hash
+    );
     for scope in Scope::EVERY {
         match token.grants.of(scope) {
             Streams::No => {}
@@ -113,13 +125,18 @@ fn token(name: &str, entry: &Value, problems: &mut Vec<String>) -> Option<Token>
                 Some(moment) => expires = Some(moment),
                 None => wrong("`expires` is not a time as \"2027-01-01T00:00:00Z\"".to_owned()),
             },
-            _ => wrong(format!("`{key}` is unknown; there are hash, write, read, admin, expires")),
+            _ => wrong(format!(
+                "`{key}` is unknown; there are hash, write, read, admin, expires"
+            )),
         }
     }
     if !entry.contains_key("hash") {
         wrong("`hash` is missing".to_owned());
     }
-    if !Scope::EVERY.iter().any(|scope| entry.contains_key(scope.as_str())) {
+    if !Scope::EVERY
+        .iter()
+        .any(|scope| entry.contains_key(scope.as_str()))
+    {
         wrong("it may do nothing: write one of write, read, admin".to_owned());
     }
     if problems.len() > before {
@@ -168,7 +185,9 @@ pub(crate) fn parse_moment(text: &str) -> Option<SystemTime> {
 
 /// RFC 3339 in UTC, in whole seconds.
 pub(crate) fn written(moment: SystemTime) -> String {
-    let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = moment
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);

@@ -59,7 +59,9 @@ struct Seen {
 
 impl<T> std::fmt::Debug for Reloading<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reloading").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Reloading")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,7 +121,12 @@ impl<T: Send + Sync> Reloading<T> {
             Err(error) => {
                 metrics::gauge!("tidemill_access_stale", "what" => what).set(1.0);
                 metrics::counter!("tidemill_access_reload_errors_total", "what" => what).increment(1);
-                tracing::error!(what, files, error, "not usable, what was read before stays in force");
+                tracing::error!(
+                    what,
+                    files,
+                    error,
+                    "not usable, what was read before stays in force"
+                );
             }
         }
     }
@@ -206,7 +213,9 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
     if content.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("it exceeds the limit of `{bytes_max}` bytes")));
+        return Err(io::Error::other(format!(
+            "it exceeds the limit of `{bytes_max}` bytes"
+        )));
     }
     Ok(content)
 }

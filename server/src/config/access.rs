@@ -31,11 +31,17 @@ pub(super) fn build(tokens: &str, certificate: &str, key: &str, problems: &mut P
         (Some(certificate), Some(key)) => Some(TlsConfig { certificate, key }),
         (None, None) => None,
         (Some(_), None) => {
-            problems.push("tls.key_file", "is missing: a certificate is of no use without its key");
+            problems.push(
+                "tls.key_file",
+                "is missing: a certificate is of no use without its key",
+            );
             None
         }
         (None, Some(_)) => {
-            problems.push("tls.certificate_file", "is missing: a key is of no use without its certificate");
+            problems.push(
+                "tls.certificate_file",
+                "is missing: a key is of no use without its certificate",
+            );
             None
         }
     };

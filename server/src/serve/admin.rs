@@ -190,6 +190,9 @@ mod tests {
             readiness_for(&named, found.clone()),
             json!({"ready": false, "draining": false, "sink": [{"stream": "music", "lag_records": 2}]})
         );
-        assert_eq!(readiness_for(&Streams::No, found), json!({"ready": false, "draining": false}));
+        assert_eq!(
+            readiness_for(&Streams::No, found),
+            json!({"ready": false, "draining": false})
+        );
     }
 }

@@ -43,8 +43,8 @@ pub(crate) use signals::Signals;
 pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
-pub(crate) use tls::Tls;
 pub(crate) use stages::{adopt_tables, journal_directory, open_tables, read_only_router};
+pub(crate) use tls::Tls;
 
 /// How often a shutdown says whom it waits for.
 const LATE_EVERY: Duration = Duration::from_secs(5);
@@ -242,7 +242,9 @@ fn open_access(config: &Config) -> Result<(Option<Access>, Option<Tls>), StartEr
     let remote = config.listen.iter().find(|address| !address.ip().is_loopback());
     if let Some(address) = remote {
         match (&access, &tls) {
-            (None, _) => tracing::warn!(%address, "whoever reaches this address may do everything: there are no tokens"),
+            (None, _) => {
+                tracing::warn!(%address, "whoever reaches this address may do everything: there are no tokens")
+            }
             (Some(_), None) => {
                 tracing::warn!(%address, "tokens and events travel in plain: there is no certificate");
             }

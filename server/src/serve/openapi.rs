@@ -41,7 +41,11 @@ pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Val
         );
     }
     paths.extend(fixed_paths());
-    let security = if secured { json!([{ "token": [] }]) } else { json!([]) };
+    let security = if secured {
+        json!([{ "token": [] }])
+    } else {
+        json!([])
+    };
     json!({
         "openapi": "3.1.0",
         "info": {

@@ -81,17 +81,25 @@ impl Tls {
     ///
     /// # Cancellation
     /// The connection is closed.
-    pub(super) async fn accept(&self, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        limit: Duration,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let handshake = async {
             let mut first = [0];
             if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
                 tell_plain(stream, first[0]).await;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the client does not speak TLS",
+                ));
             }
             TlsAcceptor::from(self.current.current()).accept(stream).await
         };
         let done = timeout(limit, handshake).await;
-        let done = done.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time")));
+        let done =
+            done.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time")));
         if let Err(error) = &done {
             let reason = match error.kind() {
                 io::ErrorKind::TimedOut => "timeout",
@@ -127,8 +135,9 @@ fn server_config(certificate: &[u8], key: &[u8]) -> Result<ServerConfig, String>
         return Err("the certificate file has no `BEGIN CERTIFICATE`".to_owned());
     }
     // What the reader says about a key could show a part of it.
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| "the key file has no private key as PEM (PKCS#8, PKCS#1 or SEC1, not encrypted)".to_owned())?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
+        "the key file has no private key as PEM (PKCS#8, PKCS#1 or SEC1, not encrypted)".to_owned()
+    })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -148,7 +157,11 @@ mod tests {
     fn the_answer_to_plain_http_has_the_length_that_it_says() {
         let text = std::str::from_utf8(PLAIN_ANSWER).expect("UTF-8");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
         serde_json::from_str::<serde_json::Value>(body).expect("JSON");
     }
 
