@@ -38,7 +38,7 @@ pub(crate) use caller::Caller;
 pub(crate) use digest::{Digest, new_token};
 pub(crate) use grants::{Grants, Scope, Streams};
 pub(crate) use refusal::Refusal;
-pub(crate) use reloading::{Reload, Reloading, keep_fresh, readable_by_others};
+pub(crate) use reloading::{Reload, Reloading, keep_fresh};
 pub(crate) use tokens::{Token, TokenName, Tokens};
 
 /// Largest file of tokens, in bytes: the most tokens with the longest lists of streams would be a little larger,

@@ -182,7 +182,7 @@ pub(crate) async fn keep_fresh(all: Vec<Arc<dyn Reload>>) {
 }
 
 /// Whether others than the owner can read a file.
-pub(crate) fn readable_by_others(path: &Path) -> bool {
+fn readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }

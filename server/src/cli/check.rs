@@ -13,5 +13,7 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(arguments: &CheckArgs) -> Outcome {
     let config = arguments.settings.load()?;
+    // The server would refuse to start over these, and nothing in them is printed.
+    crate::serve::check_access(&config)?;
     output::print(crate::config::effective(&config))
 }

@@ -3,6 +3,7 @@
 //! Exit codes are in [`failure`]; logs go to the error output, results to the standard output.
 
 mod check;
+mod credentials;
 mod demo;
 mod failure;
 mod generate;
@@ -15,6 +16,7 @@ mod replay;
 mod serve;
 mod settings;
 mod sql;
+mod token;
 
 use std::process::ExitCode;
 
@@ -53,6 +55,8 @@ enum Command {
     Journal(journal::JournalArgs),
     /// Works on the tables of a data directory that no server is using
     Lake(lake::LakeArgs),
+    /// Makes and lists the tokens of a server that asks for them
+    Token(token::TokenArgs),
     /// Prints the version and what this binary was built for.
     Version,
 }
@@ -68,6 +72,7 @@ async fn run(command: Command) -> Outcome {
         Command::Infer(arguments) => infer::run(&arguments),
         Command::Journal(arguments) => journal::run(arguments).await,
         Command::Lake(arguments) => lake::run(arguments).await,
+        Command::Token(arguments) => token::run(&arguments),
         Command::Version => output::print(format_args!("tidemill {}\n", crate::version::TEXT)),
     }
 }

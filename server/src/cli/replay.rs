@@ -9,10 +9,11 @@ use clap::Args;
 use event::units::{parse_bytes, parse_duration};
 use tokio_util::sync::CancellationToken;
 
+use super::credentials::CredentialArgs;
 use super::failure::{FAILED, Failure, USAGE};
 use super::generate::ChoiceArgs;
 use super::{Outcome, output};
-use crate::load::ask::ask;
+use crate::load::ask::ask_at;
 use crate::load::generate::{EVENTS_MAX, Starter};
 use crate::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Source, Target};
 use crate::serve::Signals;
@@ -30,6 +31,8 @@ pub(crate) struct ReplayArgs {
         default_value = "http://127.0.0.1:8080"
     )]
     to: String,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// The stream that the events are of; not needed when the URL has a path that says so
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
@@ -130,7 +133,7 @@ impl ReplayArgs {
             None => Source::Files(self.files.clone()),
         };
         let stream = self.stream.as_deref().or(self.generate.map(Starter::name));
-        let target = Target::parse(&self.to, stream).map_err(usage)?;
+        let target = Target::with(&self.to, stream, &self.credentials.load()?).map_err(usage)?;
         let pace = match (self.rate, self.as_recorded) {
             (Some(rate), _) => Pace::Rate(rate),
             (None, true) => Pace::Recorded {
@@ -173,7 +176,7 @@ impl ReplayArgs {
             return Err(unknown("--as-recorded needs the field with the time".to_owned()));
         };
         let request = http::Request::get(format!("/v1/streams/{stream}"));
-        let answer = ask(target.authority(), request, "").await?;
+        let answer = ask_at(target.endpoint(), request, "").await?;
         let described: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let Some(time) = described["time"].as_str().filter(|_| answer.status.is_success()) else {
             return Err(unknown(format!(

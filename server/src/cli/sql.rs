@@ -7,8 +7,10 @@ use clap::{Args, ValueEnum};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 
+use super::credentials::CredentialArgs;
 use super::failure::{Failure, USAGE};
 use super::{Outcome, output, settings::SettingsArgs};
+use crate::load::endpoint::Endpoint;
 
 #[derive(Debug, Args)]
 pub(crate) struct SqlArgs {
@@ -17,6 +19,8 @@ pub(crate) struct SqlArgs {
     /// The server to ask [default: http://127.0.0.1:8080]
     #[arg(long, env = "TIDEMILL_URL", value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Read this data directory without a server; nothing is written
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -62,39 +66,28 @@ pub(crate) async fn run(arguments: SqlArgs) -> Outcome {
         }
         None => {
             let url = arguments.url.as_deref().unwrap_or("http://127.0.0.1:8080");
-            let response = ask(url, request, arguments.statement).await?;
+            let endpoint = Endpoint::parse(url, &arguments.credentials.load()?);
+            let endpoint = endpoint.map_err(|error| Failure::with_exit(USAGE, format!("--url: {error}")))?;
+            let response = ask(&endpoint, request, arguments.statement).await?;
             print(response).await
         }
     }
 }
 
 async fn ask(
-    url: &str,
+    endpoint: &Endpoint,
     request: http::request::Builder,
     statement: String,
 ) -> Result<http::Response<hyper::body::Incoming>, Failure> {
-    let uri: http::Uri = url
-        .parse()
-        .map_err(|error| Failure::with_exit(USAGE, format!("--url `{url}`: {error}")))?;
-    let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"));
-    let Some(authority) = authority else {
-        return Err(Failure::with_exit(
-            USAGE,
-            format!("--url `{url}` is not an address as http://127.0.0.1:8080"),
-        ));
-    };
-    let address = (
-        authority.host().trim_matches(['[', ']']),
-        authority.port_u16().unwrap_or(80),
-    );
-    let stream = tokio::net::TcpStream::connect(address)
-        .await
-        .map_err(|error| format!("connect to `{url}`: {error}; is the server running?"))?;
+    let stream = endpoint.connect().await.map_err(|error| {
+        let authority = endpoint.authority();
+        format!("connect to `{authority}`: {error}; is the server running?")
+    })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(connection);
-    let request = request
-        .header("host", authority.as_str())
+    let request = endpoint
+        .address(request)
         .body(Full::new(bytes::Bytes::from(statement)))?;
     let response = sender.send_request(request).await?;
     // The connection lives as long as the process, which ends with the answer.

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use super::endpoint::{Credentials, Endpoint};
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -32,7 +33,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Sends a request without a `Host` header to host and port, and reads the whole answer.
+/// Sends a request without a `Host` header to host and port, in plain and without a token, and reads the whole
+/// answer.
 ///
 /// # Errors
 /// [`AskError`] when there is no answer within a minute, or more than 16 MiB of it.
@@ -41,12 +43,26 @@ pub async fn ask(
     request: http::request::Builder,
     body: impl Into<Bytes>,
 ) -> Result<Answer, AskError> {
-    let request = request
-        .header(http::header::HOST, authority)
-        .body(Full::new(body.into()));
+    let endpoint = Endpoint::parse(&format!("http://{authority}"), &Credentials::default());
+    let endpoint = endpoint.map_err(|message| AskError {
+        authority: authority.to_owned(),
+        message,
+    })?;
+    ask_at(&endpoint, request, body).await
+}
+
+/// The same of a server that may want a token or speak TLS.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_at(
+    endpoint: &Endpoint,
+    request: http::request::Builder,
+    body: impl Into<Bytes>,
+) -> Result<Answer, AskError> {
+    let request = endpoint.address(request).body(Full::new(body.into()));
     let exchange = async {
-        let stream = TcpStream::connect(authority).await.map_err(text)?;
-        stream.set_nodelay(true).map_err(text)?;
+        let stream = endpoint.connect().await?;
         let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(text)?;
@@ -63,7 +79,7 @@ pub async fn ask(
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
     answer.map_err(|message| AskError {
-        authority: authority.to_owned(),
+        authority: endpoint.authority().to_owned(),
         message,
     })
 }

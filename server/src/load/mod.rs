@@ -8,5 +8,6 @@
 //! figure means the same wherever it is printed. Nothing in here knows the running server: it speaks HTTP only.
 
 pub mod ask;
+pub mod endpoint;
 pub mod generate;
 pub mod replay;

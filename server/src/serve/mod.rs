@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Access, keep_fresh};
+use crate::access::{Access, AccessError, keep_fresh};
 use crate::config::Config;
 pub use catalog::CatalogError;
 pub(crate) use priority::let_the_sink_go_first;
@@ -44,7 +44,7 @@ pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
 pub(crate) use stages::{adopt_tables, journal_directory, open_tables, read_only_router};
-pub(crate) use tls::Tls;
+use tls::Tls;
 
 /// How often a shutdown says whom it waits for.
 const LATE_EVERY: Duration = Duration::from_secs(5);
@@ -233,6 +233,20 @@ impl Server {
             );
         }
     }
+}
+
+/// Whether tokens and certificates can be used.
+///
+/// # Errors
+/// [`AccessError`] of the first that cannot.
+pub(crate) fn check_access(config: &Config) -> Result<(), AccessError> {
+    if let Some(file) = &config.access.tokens_file {
+        Access::open(file.clone())?;
+    }
+    if let Some(files) = &config.access.tls {
+        Tls::open(files)?;
+    }
+    Ok(())
 }
 
 /// Reads tokens and certificates, and says what others can do when they reach a listener.

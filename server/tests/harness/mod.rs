@@ -62,7 +62,8 @@ impl Program {
         let address = loop {
             match lines.next() {
                 Some(Ok(line)) => {
-                    if let Some(address) = line.strip_prefix("listening on http://") {
+                    let url = line.strip_prefix("listening on ");
+                    if let Some((_, address)) = url.and_then(|url| url.split_once("://")) {
                         break address.parse().expect("an address");
                     }
                 }

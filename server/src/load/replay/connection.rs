@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -18,9 +17,6 @@ use super::options::Target;
 
 /// Largest answer that is read: a thousand described rejects with the longest messages are far smaller.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection, or the will to open one.
 pub(super) struct Connection {
@@ -124,8 +120,9 @@ impl Connection {
     }
 
     fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
-        Request::post(self.target.path())
-            .header(HOST, self.target.authority())
+        self.target
+            .endpoint()
+            .address(Request::post(self.target.path()))
             .header(CONTENT_TYPE, "application/x-ndjson")
             .body(Full::new(body))
             .map_err(|error| error.to_string())
@@ -133,12 +130,7 @@ impl Connection {
 }
 
 async fn connect(target: &Target) -> Result<Live, String> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(target.address()))
-        .await
-        .map_err(|_| format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))?
-        .map_err(|error| error.to_string())?;
-    // A small request must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let stream = target.endpoint().connect().await?;
     let (requests, connection) = handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use event::limits::BODY_BYTES_MAX;
 
+use crate::load::endpoint::{Credentials, Endpoint};
 use crate::load::generate::{EVENTS_MAX, GeneratorOptions, Starter, USERS_MAX};
 
 /// Most connections: each has a task, a socket and a body in flight.
@@ -170,28 +171,32 @@ impl Options {
     }
 }
 
-/// Host, port and path that batches are posted to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The server and the path that batches are posted to.
+#[derive(Clone, Debug)]
 pub struct Target {
-    authority: String,
-    host: String,
-    port: u16,
+    endpoint: Endpoint,
     path: String,
 }
 
 impl Target {
-    /// A URL and, unless its path already says where events go, the stream.
+    /// A URL and, unless its path already says where events go, the stream; of a server that lets everybody in.
     ///
     /// # Errors
-    /// [`OptionsError`] unless it is an `http://` address, or when neither path nor stream is there.
+    /// As [`Target::with`].
     pub fn parse(url: &str, stream: Option<&str>) -> Result<Self, OptionsError> {
+        Self::with(url, stream, &Credentials::default())
+    }
+
+    /// The same of a server that may want a token or speak TLS.
+    ///
+    /// # Errors
+    /// [`OptionsError`] unless it is an `http://` or `https://` address, or when neither path nor stream is there.
+    pub fn with(url: &str, stream: Option<&str>, credentials: &Credentials) -> Result<Self, OptionsError> {
         let refuse = |message: String| Err(OptionsError(message));
+        let endpoint = Endpoint::parse(url, credentials).map_err(OptionsError)?;
         let uri: http::Uri = match url.parse() {
             Ok(uri) => uri,
             Err(error) => return refuse(format!("`{url}`: {error}")),
-        };
-        let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
-            return refuse(format!("`{url}` is not an address as http://127.0.0.1:8080"));
         };
         let prefix = uri.path().trim_end_matches('/');
         let path = match stream {
@@ -206,18 +211,13 @@ impl Target {
                 .path_and_query()
                 .map_or_else(|| prefix.to_owned(), ToString::to_string),
         };
-        Ok(Self {
-            authority: authority.as_str().to_owned(),
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            path,
-        })
+        Ok(Self { endpoint, path })
     }
 
     /// Host and port as the URL has them.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.authority
+        self.endpoint.authority()
     }
 
     /// The path that batches are posted to.
@@ -226,8 +226,9 @@ impl Target {
         &self.path
     }
 
-    /// What a socket connects to.
-    pub(super) fn address(&self) -> (&str, u16) {
-        (&self.host, self.port)
+    /// The server.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 }
