@@ -75,8 +75,19 @@ fn all_problems_are_reported_at_once_with_key_value_and_bound() {
 fn a_listener_for_other_machines_needs_a_word_of_its_own() {
     let problems = problems_of("listen = [\"127.0.0.1:1\", \"0.0.0.0:2\"]");
     assert!(problems[0].message.contains("`0.0.0.0:2`"), "{problems:?}");
+    assert!(problems[0].message.contains("tokens_file"), "{problems:?}");
+    let (_with_tokens, guarded) = sources("listen = \"0.0.0.0:2\"\ntokens_file = \"tokens.toml\"");
+    assert!(load(&guarded).is_ok());
     let (_directory, sources) = sources("listen = \"0.0.0.0:2\"\nallow_remote = true");
     assert!(load(&sources).is_ok());
+}
+
+#[test]
+fn a_certificate_comes_with_its_key() {
+    let problems = problems_of("[tls]\ncertificate_file = \"a.pem\"");
+    assert_eq!(problems[0].key, "tls.key_file");
+    let problems = problems_of("[tls]\nkey_file = \"a.pem\"");
+    assert_eq!(problems[0].key, "tls.certificate_file");
 }
 
 #[test]
