@@ -2,8 +2,8 @@
 //!
 //! The server puts a [`Readable`] into the extensions of a request; nothing that comes over a network can set one.
 //! A stream that may not be read is not there: its name is unknown to paths, lists, SQL and `information_schema`
-//! alike, so nobody learns that it exists. Without the extension everything may be read, as by the commands that
-//! read a data directory, and by a server without tokens.
+//! alike, so nobody learns that it exists. A request without the extension may read everything: it comes from a
+//! command that reads a data directory, or a server without tokens. A value that somebody forgot to set reads nothing.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -12,30 +12,45 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use event::{Catalog, StreamDeclaration};
 use http::request::Parts;
+use serde::{Deserialize, Serialize};
 
 use crate::QueryError;
 
-/// The streams that a request may read; all of them by default. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Readable(Option<Arc<BTreeSet<String>>>);
+/// The streams that a request may read; none by default. It can travel to another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readable(Streams);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Streams {
+    Only(BTreeSet<String>),
+    All,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
 
 impl Readable {
-    /// Only these streams, whether they exist or not.
-    pub fn only<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        Self(Some(Arc::new(names.into_iter().map(Into::into).collect())))
+    /// Every stream that there is.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(Streams::All)
     }
 
-    /// The names, for another process; `None` when everything may be read.
-    pub fn names(&self) -> Option<impl Iterator<Item = &str>> {
-        self.0.as_ref().map(|names| names.iter().map(String::as_str))
+    /// Only these streams, whether they exist or not.
+    pub fn only<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self(Streams::Only(names.into_iter().map(Into::into).collect()))
     }
 
     /// Whether a stream may be read. `_rejects` holds lines of every stream, so only by who may read them all.
     #[must_use]
     pub fn allows(&self, stream: &str) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|names| names.contains(stream) && !stream.starts_with('_'))
+        match &self.0 {
+            Streams::All => true,
+            Streams::Only(names) => names.contains(stream) && !stream.starts_with('_'),
+        }
     }
 
     /// The streams of `all` that may be read, in the order of their names.
@@ -56,7 +71,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Readable {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::all))
     }
 }
 
@@ -66,11 +81,11 @@ mod tests {
 
     #[test]
     fn rejected_lines_are_read_only_by_who_may_read_all_streams() {
-        assert!(Readable::default().allows("_rejects"));
+        assert!(Readable::all().allows("_rejects") && !Readable::default().allows("running"));
         let some = Readable::only(["running", "_rejects"]);
         assert!(some.allows("running") && !some.allows("music") && !some.allows("_rejects"));
         let catalog = Catalog::new([]);
         assert_eq!(some.of(&catalog).count(), 0);
-        assert_eq!(Readable::default().of(&catalog).count(), 1);
+        assert_eq!(Readable::all().of(&catalog).count(), 1);
     }
 }

@@ -43,7 +43,7 @@ pub struct SqlRequest {
     pub timeout: Option<Duration>,
     /// Waits until the journal has reached these positions of every stream that is asked.
     pub min_position: Vec<Position>,
-    /// The streams that are there for this question; all by default.
+    /// The streams that are there for this question; none by default.
     pub readable: Readable,
 }
 
