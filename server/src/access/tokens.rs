@@ -79,7 +79,7 @@ impl Token {
     }
 
     /// Whether its time is over.
-    pub(super) fn expired(&self, now: SystemTime) -> bool {
+    pub(crate) fn expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|expires| now >= expires)
     }
 }
