@@ -53,8 +53,8 @@ fn make(file: &Path, name: &str, flags: &[&str]) -> String {
     arguments.extend(flags);
     let output = tidemill(&arguments).output().expect("the binary");
     assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(output.stderr.is_empty(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
     text.trim_end().to_owned()
 }
 
