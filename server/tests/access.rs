@@ -74,7 +74,7 @@ fn ask(program: &Program, token: Option<&str>, method: &str, path: &str, body: &
 /// The streams that most of these tests are about: two that anybody may have heard of, and one whose name must not
 /// come out.
 const STREAMS: &str = "[streams.open.fields]\nn = \"int\"\n\
-    [streams.hidden_one]\nroutes = [\"/hidden/route\"]\n[streams.hidden_one.fields]\nn = \"int\"\n\
+    [streams.secret_one]\nroutes = [\"/secret/route\"]\n[streams.secret_one.fields]\nn = \"int\"\n\
     [streams.other]\nroutes = [\"/other/route\"]\n[streams.other.fields]\nn = \"int\"\n";
 
 /// A server with three streams of one event each.
@@ -86,7 +86,7 @@ fn three_streams(given: &Given) -> Program {
         given.directory.path(),
         &["--config", config.to_str().expect("UTF-8")],
     );
-    for stream in ["open", "hidden_one", "other"] {
+    for stream in ["open", "secret_one", "other"] {
         let path = format!("/v1/streams/{stream}/events");
         let answer = ask(
             &program,
@@ -240,49 +240,49 @@ const WALK: &[(&str, &str, &str, [u16; 9])] = &[
     // The stream that only those know of who may use all.
     (
         "GET",
-        "/v1/streams/hidden_one",
+        "/v1/streams/secret_one",
         "",
         [401, 401, 200, 403, 200, 403, 403, 403, 403],
     ),
     (
         "GET",
-        "/v1/streams/hidden%5fone",
+        "/v1/streams/secret%5fone",
         "",
         [401, 401, 200, 403, 200, 403, 403, 403, 403],
     ),
     (
         "GET",
-        "/v1/streams/hidden_one/events",
+        "/v1/streams/secret_one/events",
         "",
         [401, 401, 200, 403, 200, 403, 403, 403, 403],
     ),
     (
         "GET",
-        "/v1/streams/hidden_one/events/0",
+        "/v1/streams/secret_one/events/0",
         "",
         [401, 401, 200, 403, 200, 403, 403, 403, 403],
     ),
     (
         "GET",
-        "/v1/streams/hidden_one/stats",
+        "/v1/streams/secret_one/stats",
         "",
         [401, 401, 200, 403, 200, 403, 403, 403, 403],
     ),
     (
         "POST",
-        "/v1/streams/hidden_one/events",
+        "/v1/streams/secret_one/events",
         "{\"n\":2}",
         [401, 401, 200, 200, 403, 403, 403, 403, 403],
     ),
     (
         "POST",
-        "/hidden/route",
+        "/secret/route",
         "{\"n\":2}",
         [401, 401, 200, 200, 403, 403, 403, 403, 403],
     ),
     (
         "GET",
-        "/hidden/route",
+        "/secret/route",
         "",
         [401, 401, 405, 405, 403, 403, 403, 403, 403],
     ),
@@ -393,7 +393,7 @@ fn every_token_at_every_route_about_every_stream() {
             let restricted = at >= 6;
             let whole = format!("{}{}", answer.head, answer.text());
             assert!(
-                !(restricted && whole.contains("hidden")),
+                !(restricted && whole.contains("secret")),
                 "{method} {path}, token {at}: {whole}"
             );
         }
@@ -422,14 +422,13 @@ fn sql_knows_only_the_streams_that_a_token_may_read() {
         "WITH a AS (SELECT * FROM STREAM) SELECT * FROM a",
         "SELECT n FROM open UNION ALL SELECT n FROM STREAM",
         "SELECT n FROM (SELECT n FROM (SELECT n FROM STREAM))",
-        "TABLE STREAM",
         "DESCRIBE STREAM",
         "SHOW COLUMNS FROM STREAM",
         "EXPLAIN SELECT * FROM STREAM",
         "EXPLAIN ANALYZE SELECT * FROM STREAM",
         "SELECT _index, * FROM STREAM",
     ] {
-        for (hidden, nobody) in [("hidden_one", "nobodyness"), ("_rejects", "_nobodys")] {
+        for (hidden, nobody) in [("secret_one", "nobodyness"), ("_rejects", "_nobodys")] {
             let found = sql(some, &statement.replace("STREAM", hidden));
             let absent = sql(some, &statement.replace("STREAM", nobody));
             assert_eq!(
@@ -445,12 +444,12 @@ fn sql_knows_only_the_streams_that_a_token_may_read() {
         }
         let all = sql(
             Some(given.token("read")),
-            &statement.replace("STREAM", "hidden_one"),
+            &statement.replace("STREAM", "secret_one"),
         );
         assert_eq!(all.status, 200, "{statement}: {}", all.text());
     }
     // Names of one's own may be anything, and show nothing either.
-    for name in ["hidden_one", "nobodyness"] {
+    for name in ["secret_one", "nobodyness"] {
         let statement = format!("WITH {name} AS (SELECT 1 AS a) SELECT *, '_index' AS b FROM {name}");
         let answer = sql(some, &statement);
         assert_eq!(answer.status, 200, "{statement}: {}", answer.text());
@@ -467,7 +466,7 @@ fn sql_knows_only_the_streams_that_a_token_may_read() {
         assert_eq!(answer.status, 200, "{statement}: {}", answer.text());
         let text = answer.text();
         assert!(
-            !text.contains("hidden") && !text.contains("_rejects"),
+            !text.contains("secret") && !text.contains("_rejects"),
             "{statement}: {text}"
         );
     }
@@ -501,7 +500,7 @@ fn lists_documents_and_metrics_are_about_the_streams_of_the_token() {
         let text = get(name, path);
         assert!(text.contains("open"), "{name} {path}: {text}");
         for hidden in [
-            "hidden",
+            "secret",
             "/other/route",
             "streams/other",
             "=\"other\"",
@@ -521,7 +520,7 @@ fn lists_documents_and_metrics_are_about_the_streams_of_the_token() {
         ("admin", "/metrics"),
         ("admin", "/readyz"),
     ] {
-        assert!(get(name, path).contains("hidden_one"), "{name} {path}");
+        assert!(get(name, path).contains("secret_one"), "{name} {path}");
     }
     assert!(
         !get("write", "/docs").contains("_rejects"),
@@ -563,10 +562,10 @@ fn a_token_counts_nowhere_but_in_its_header_and_only_one() {
     let headers = [
         ("authorization", some.as_str()),
         ("readable", "all"),
-        ("x-readable", "hidden_one"),
+        ("x-readable", "secret_one"),
     ];
     let answer = request(program.address, "GET", "/v1/streams", &headers, b"").expect("an answer");
-    assert!(!answer.text().contains("hidden"), "{}", answer.text());
+    assert!(!answer.text().contains("secret"), "{}", answer.text());
 }
 
 /// The head is refused before the body is sent, and nothing of the body is taken for another request.

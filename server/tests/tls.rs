@@ -316,7 +316,7 @@ fn who_speaks_plain_http_is_told_and_who_speaks_nothing_known_is_closed() {
         let mut stream = TcpStream::connect(program.address).expect("connects");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(bytes).expect("sent");
-        stream.shutdown(std::net::Shutdown::Write).expect("ended");
+        let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut rest = Vec::new();
         let ended = stream.read_to_end(&mut rest);
         assert!(!rest.starts_with(b"HTTP"), "{ended:?} {rest:?}");
