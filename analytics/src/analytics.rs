@@ -172,7 +172,17 @@ impl Analytics {
         journal: Arc<dyn Journal>,
         options: AnalyticsOptions,
     ) -> Result<Self, QueryError> {
-        Self::over(catalog, Box::new(LakeTables::new(lake)), journal, options)
+        let bucket = lake.object_store();
+        let opened = Self::over(catalog, Box::new(LakeTables::new(lake)), journal, options)?;
+        if let Some((url, store)) = bucket {
+            // Every session is a copy of the base, with the same environment.
+            opened
+                .shared
+                .base
+                .runtime_env()
+                .register_object_store(&url, store);
+        }
+        Ok(opened)
     }
 
     /// The same over any source of snapshots.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use event::{FieldType, Position, StreamDeclaration, schema};
+use futures::StreamExt;
 use serde_json::Value;
 
 use crate::analytics::Shared;
+use crate::files::Wanted;
 use crate::json::{write_text, write_value};
 use crate::parameters::{Filter, column};
 use crate::sketch::StableHasher;
@@ -41,7 +43,13 @@ pub(crate) async fn nth(
     let mut out = Vec::new();
     if let Some((file, row)) = pin.locate(index) {
         let path = pin.snapshot.directory.join(&file.path);
-        for rows in shared.files.read(&path, row, Some(1), &pin.columns())? {
+        let wanted = Wanted {
+            from: row,
+            take: Some(1),
+            columns: &pin.columns(),
+        };
+        let mut found = shared.files.read(&path, file.bytes, wanted).await?;
+        while let Some(rows) = found.next().await {
             let rows = schema::conform(&rows?, &schema::lake(&pin.declaration))?;
             write_event(&mut out, &pin.declaration, &rows, 0, index)?;
         }

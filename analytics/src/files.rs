@@ -1,18 +1,26 @@
 //! Direct reading of the lake's Parquet files, with footers and page indexes kept.
+//!
+//! A file of this machine is read page by page as its rows are asked for, on the thread that asks. Of an object in a
+//! bucket the pages that a question needs of one row group are fetched together.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, ArrayRef, TimestampMicrosecondArray};
+use arrow_array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use lake::{FileLocation, ObjectFile};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderBuilder, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use crate::QueryError;
@@ -22,8 +30,8 @@ const FOOTERS_MAX: usize = 1_024;
 
 #[derive(Default)]
 struct Footers {
-    by_path: HashMap<PathBuf, ArrowReaderMetadata>,
-    order: VecDeque<PathBuf>,
+    by_path: HashMap<String, ArrowReaderMetadata>,
+    order: VecDeque<String>,
 }
 
 /// Opens files. They never change, so a footer holds for ever.
@@ -38,52 +46,46 @@ impl Files {
         }
     }
 
-    /// Reads rows [from, from + take) of a file; only `columns`. Columns that the file does not have are left out.
-    pub(crate) fn read(
+    /// Reads rows [from, from + take) of a file of so many bytes; only `columns`. Columns that the file does not have
+    /// are left out.
+    pub(crate) async fn read(
         &self,
-        path: &Path,
-        from: u64,
-        take: Option<usize>,
-        columns: &[String],
-    ) -> Result<ParquetRecordBatchReader, QueryError> {
-        let file = open(path)?;
-        let footer = self.footer(path, Some(&file))?;
-        let (mut groups, mut skip) = (Vec::new(), from);
-        for (number, group) in footer.metadata().row_groups().iter().enumerate() {
-            let rows = u64::try_from(group.num_rows()).unwrap_or(0);
-            if groups.is_empty() && skip >= rows {
-                skip -= rows;
-            } else {
-                groups.push(number);
+        location: &FileLocation,
+        bytes: u64,
+        wanted: Wanted<'_>,
+    ) -> Result<Rows, QueryError> {
+        match location {
+            FileLocation::Local(path) => {
+                let file = open(path)?;
+                let footer = match self.kept(location) {
+                    Some(footer) => footer,
+                    None => self.keep(location, ArrowReaderMetadata::load(&file, with_pages())?),
+                };
+                let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer);
+                let rows = wanted.of(builder).build()?;
+                Ok(stream::iter(rows.map(|rows| rows.map_err(ParquetError::from))).boxed())
+            }
+            FileLocation::Bucket { store, path } => {
+                let footer = self.footer(location, bytes).await?;
+                let object = ObjectFile::new(store, path.clone(), bytes);
+                let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(object, footer);
+                Ok(wanted.of(builder).build()?.boxed())
             }
         }
-        if groups.is_empty() {
-            skip = 0;
-        }
-        let names = columns.iter().map(String::as_str);
-        let mask = ProjectionMask::columns(footer.parquet_schema(), names);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
-            .with_projection(mask)
-            .with_row_groups(groups)
-            .with_batch_size(take.unwrap_or(8_192).clamp(1, 8_192))
-            .with_offset(usize::try_from(skip).unwrap_or(usize::MAX));
-        if let Some(take) = take {
-            builder = builder.with_limit(take);
-        }
-        Ok(builder.build()?)
     }
 
     /// The parts of a file, from row `from` on, that can hold a row that passes: (first row, rows), in order.
     /// Says so by the bounds of the column `time` in each page, or in each row group of a file without a page
     /// index; `passes` gets them, or nothing where they are not known.
-    pub(crate) fn stretches(
+    pub(crate) async fn stretches(
         &self,
-        path: &Path,
+        location: &FileLocation,
+        bytes: u64,
         from: u64,
         time: &str,
         passes: impl Fn(Option<i64>, Option<i64>) -> bool,
     ) -> Result<Vec<(u64, u64)>, QueryError> {
-        let footer = self.footer(path, None)?;
+        let footer = self.footer(location, bytes).await?;
         let mut stretches: Vec<(u64, u64)> = Vec::new();
         let mut at = 0;
         for (rows, min, max) in bounds(&footer, time)? {
@@ -100,29 +102,88 @@ impl Files {
         Ok(stretches)
     }
 
-    fn footer(&self, path: &Path, file: Option<&File>) -> Result<ArrowReaderMetadata, QueryError> {
-        {
-            let footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(footer) = footers.by_path.get(path) {
-                return Ok(footer.clone());
-            }
+    async fn footer(&self, location: &FileLocation, bytes: u64) -> Result<ArrowReaderMetadata, QueryError> {
+        if let Some(footer) = self.kept(location) {
+            return Ok(footer);
         }
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let footer = match file {
-            Some(file) => ArrowReaderMetadata::load(file, options)?,
-            None => ArrowReaderMetadata::load(&open(path)?, options)?,
+        let footer = match location {
+            FileLocation::Local(path) => ArrowReaderMetadata::load(&open(path)?, with_pages())?,
+            FileLocation::Bucket { store, path } => {
+                ArrowReaderMetadata::load_async(
+                    &mut ObjectFile::new(store, path.clone(), bytes),
+                    with_pages(),
+                )
+                .await?
+            }
         };
+        Ok(self.keep(location, footer))
+    }
+
+    fn kept(&self, location: &FileLocation) -> Option<ArrowReaderMetadata> {
+        let footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        footers.by_path.get(&location.to_string()).cloned()
+    }
+
+    fn keep(&self, location: &FileLocation, footer: ArrowReaderMetadata) -> ArrowReaderMetadata {
         let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        if footers.by_path.insert(path.to_owned(), footer.clone()).is_none() {
-            footers.order.push_back(path.to_owned());
+        let name = location.to_string();
+        if footers.by_path.insert(name.clone(), footer.clone()).is_none() {
+            footers.order.push_back(name);
         }
         if footers.order.len() > FOOTERS_MAX
             && let Some(oldest) = footers.order.pop_front()
         {
             footers.by_path.remove(&oldest);
         }
-        Ok(footer)
+        footer
     }
+}
+
+/// Rows of a file, one batch after the other.
+pub(crate) type Rows = BoxStream<'static, Result<RecordBatch, ParquetError>>;
+
+/// What is wanted of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The first row.
+    pub(crate) from: u64,
+    /// How many; the rest when absent.
+    pub(crate) take: Option<usize>,
+    /// Their columns.
+    pub(crate) columns: &'a [String],
+}
+
+impl Wanted<'_> {
+    /// Lets a reader read nothing else.
+    fn of<T>(self, mut builder: ArrowReaderBuilder<T>) -> ArrowReaderBuilder<T> {
+        let (mut groups, mut skip) = (Vec::new(), self.from);
+        for (number, group) in builder.metadata().row_groups().iter().enumerate() {
+            let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+            if groups.is_empty() && skip >= rows {
+                skip -= rows;
+            } else {
+                groups.push(number);
+            }
+        }
+        if groups.is_empty() {
+            skip = 0;
+        }
+        let names = self.columns.iter().map(String::as_str);
+        let mask = ProjectionMask::columns(builder.parquet_schema(), names);
+        builder = builder
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_batch_size(self.take.unwrap_or(8_192).clamp(1, 8_192))
+            .with_offset(usize::try_from(skip).unwrap_or(usize::MAX));
+        match self.take {
+            Some(take) => builder.with_limit(take),
+            None => builder,
+        }
+    }
+}
+
+fn with_pages() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional)
 }
 
 fn open(path: &Path) -> Result<File, QueryError> {

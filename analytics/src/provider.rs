@@ -30,7 +30,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use event::schema;
-use lake::DataFile;
+use lake::{DataFile, Directory, FileLocation};
 use object_store::path::Path;
 use parquet::arrow::RowNumber;
 
@@ -101,10 +101,11 @@ impl StreamTable {
                 .with_virtual_columns(vec![Arc::new(row_number)]);
         }
         let table = table.build();
+        let store = store_url(&self.pin.snapshot.directory)?;
         // Footers are kept over queries. Files never change, so what is kept holds.
         let environment = state.runtime_env();
         let footers = CachedParquetFileReaderFactory::new(
-            environment.object_store(ObjectStoreUrl::local_filesystem())?,
+            environment.object_store(&store)?,
             environment.cache_manager.get_file_metadata_cache(),
         );
         let mut source = ParquetSource::new(table.clone())
@@ -140,7 +141,7 @@ impl StreamTable {
         let rows: u64 = files.iter().map(|file| file.rows).sum();
         let statistics = Statistics::new_unknown(table.table_schema())
             .with_num_rows(Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX)));
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+        let config = FileScanConfigBuilder::new(store, Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(Some(projection))?
@@ -154,10 +155,11 @@ impl StreamTable {
     }
 
     fn partitioned(&self, file: &DataFile, with_index: bool) -> Result<PartitionedFile> {
-        let path = self.pin.snapshot.directory.join(&file.path);
-        let path = std::path::absolute(path)?;
-        let location = Path::from_absolute_path(&path)
-            .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?;
+        let location = match self.pin.snapshot.directory.join(&file.path) {
+            FileLocation::Local(path) => Path::from_absolute_path(std::path::absolute(path)?)
+                .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?,
+            FileLocation::Bucket { path, .. } => path,
+        };
         let mut partitioned = PartitionedFile::new(String::new(), file.bytes);
         partitioned.object_meta.location = location;
         if with_index {
@@ -264,6 +266,14 @@ impl StreamTable {
             return Ok(Arc::new(EmptyExec::new(Arc::clone(wanted))));
         }
         UnionExec::try_new(inputs)
+    }
+}
+
+/// Under which name the session knows the store of a table's files.
+fn store_url(directory: &Directory) -> Result<ObjectStoreUrl> {
+    match directory {
+        Directory::Local(_) => Ok(ObjectStoreUrl::local_filesystem()),
+        Directory::Bucket(bucket) => ObjectStoreUrl::parse(&bucket.url),
     }
 }
 

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::QueryError;
 use crate::analytics::Shared;
+use crate::files::Wanted;
 use crate::json::{rfc3339, write_value};
 use crate::parameters::{Filter, column};
 use crate::partial::Partial;
@@ -122,10 +123,14 @@ async fn partial(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Part
     let mut partial = Partial::new(&pin.declaration, false);
     let columns = Partial::columns(&pin.declaration);
     let schema = projected(pin, &columns);
-    for rows in shared
-        .files
-        .read(&pin.snapshot.directory.join(&file.path), 0, None, &columns)?
-    {
+    let wanted = Wanted {
+        from: 0,
+        take: None,
+        columns: &columns,
+    };
+    let path = pin.snapshot.directory.join(&file.path);
+    let mut found = shared.files.read(&path, file.bytes, wanted).await?;
+    while let Some(rows) = found.next().await {
         let rows = schema::conform(&rows?, &schema)?;
         partial.add(&pin.declaration, &rows, 0..rows.num_rows())?;
         tokio::task::yield_now().await;
@@ -157,9 +162,14 @@ impl<'a> Gathering<'a> {
         columns.dedup();
         let schema = projected(self.pin, &columns);
         let path = self.pin.snapshot.directory.join(&file.path);
-        for (first, rows) in stretches(shared, self.pin, file, 0, &self.question.filter)? {
-            let take = usize::try_from(rows).ok();
-            for rows in shared.files.read(&path, first, take, &columns)? {
+        for (first, rows) in stretches(shared, self.pin, file, 0, &self.question.filter).await? {
+            let wanted = Wanted {
+                from: first,
+                take: usize::try_from(rows).ok(),
+                columns: &columns,
+            };
+            let mut found = shared.files.read(&path, file.bytes, wanted).await?;
+            while let Some(rows) = found.next().await {
                 self.add(&schema::conform(&rows?, &schema)?)?;
                 tokio::task::yield_now().await;
             }

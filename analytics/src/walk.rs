@@ -7,6 +7,7 @@ use lake::DataFile;
 
 use crate::QueryError;
 use crate::analytics::Shared;
+use crate::files::Wanted;
 use crate::parameters::Filter;
 use crate::pin::{Pin, TailRange};
 use crate::tail_rows::Located;
@@ -34,10 +35,15 @@ pub(crate) async fn in_order(
         }
         let skip = from.saturating_sub(file.first_index);
         let path = pin.snapshot.directory.join(&file.path);
-        for (first_row, rows) in stretches(shared, pin, file, skip, filter)? {
+        for (first_row, rows) in stretches(shared, pin, file, skip, filter).await? {
             let mut first_index = file.first_index + first_row;
-            let take = usize::try_from(rows).ok();
-            for rows in shared.files.read(&path, first_row, take, &columns)? {
+            let wanted = Wanted {
+                from: first_row,
+                take: usize::try_from(rows).ok(),
+                columns: &columns,
+            };
+            let mut found = shared.files.read(&path, file.bytes, wanted).await?;
+            while let Some(rows) = found.next().await {
                 let rows = schema::conform(&rows?, &lake)?;
                 let count = rows.num_rows() as u64;
                 if !see(Stretch { first_index, rows })? {
@@ -97,7 +103,7 @@ pub(crate) async fn in_order(
 }
 
 /// The parts of a file, from row `from` on, that can hold a row whose time passes: (first row, rows).
-pub(crate) fn stretches(
+pub(crate) async fn stretches(
     shared: &Shared,
     pin: &Pin,
     file: &DataFile,
@@ -110,5 +116,8 @@ pub(crate) fn stretches(
     let path = pin.snapshot.directory.join(&file.path);
     let time = pin.declaration.time_column();
     let passes = |min, max| filter.overlaps(min, max);
-    shared.files.stretches(&path, from, time, passes)
+    shared
+        .files
+        .stretches(&path, file.bytes, from, time, passes)
+        .await
 }

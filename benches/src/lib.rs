@@ -98,9 +98,11 @@ pub fn open_journal(directory: &Path) -> Result<Arc<EmbeddedJournal>, Anything> 
 /// When it cannot be opened.
 pub async fn open_lake(directory: &Path, journal: &dyn Journal) -> Result<Arc<Lake>, Anything> {
     let options = LakeOptions {
-        root: directory.to_owned(),
+        root: directory.to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: journal.id().to_string(),
         read_only: false,
+        shared: false,
         keep_removed: std::time::Duration::from_secs(3_600),
     };
     Ok(Lake::open(options).await?)

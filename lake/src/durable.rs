@@ -3,7 +3,6 @@
 //! After a failed fsync the page cache may show what the disk does not have, and a second fsync may call it
 //! durable. So the first failure closes the lake for writing; only a restart, which reads what is there, opens it.
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,9 +179,8 @@ pub(crate) fn temporary_name(path: &Path) -> PathBuf {
 }
 
 /// Whether a name is one that [`temporary_name`] gave.
-pub(crate) fn is_temporary(name: &OsStr) -> bool {
-    name.to_str()
-        .is_some_and(|name| name.starts_with('_') && name.ends_with(TEMPORARY))
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.starts_with('_') && name.ends_with(TEMPORARY)
 }
 
 const TEMPORARY: &str = ".new";

@@ -30,6 +30,14 @@ pub enum LakeError {
         /// The lake's directory.
         path: String,
     },
+    /// The bucket is not there, does not let us in, or is not one that several writers can share.
+    #[error("the lake in `{location}` cannot be used: {message}")]
+    Refused {
+        /// The bucket, without credentials.
+        location: String,
+        /// What the store said.
+        message: String,
+    },
     /// The lake was opened for reading only.
     #[error("the lake is open for reading only")]
     ReadOnly,
@@ -72,7 +80,16 @@ pub enum LakeError {
 /// Why a commit did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The table's position is not where the files begin: a gap or an overlap. Nothing was written (I-2).
+    /// The table has what these files have, or a part of it: somebody else has taken the partition over. Nothing was
+    /// written; whoever still owns the partition begins anew at the stored offset.
+    #[error("files begin at {from} but the table has the partition up to offset {stored} already")]
+    Moved {
+        /// Where the files begin.
+        from: Position,
+        /// The offset that the table has stored.
+        stored: Offset,
+    },
+    /// The table ends before the files begin: a gap. Nothing was written (I-2).
     #[error("files begin at {from} but the table ends at offset {stored}")]
     NotContiguous {
         /// Where the files begin.
@@ -96,7 +113,7 @@ impl From<CommitError> for LakeError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Lake(error) | CommitError::Unknown { source: error } => error,
-            CommitError::NotContiguous { .. } => Self::Store {
+            CommitError::Moved { .. } | CommitError::NotContiguous { .. } => Self::Store {
                 operation: "commit to",
                 stream: "*".to_owned(),
                 message: error.to_string(),
@@ -112,7 +129,10 @@ impl LakeError {
         match self {
             Self::Schema { .. } | Self::ReadOnly => Fault::Input,
             Self::Locked { .. } | Self::Store { .. } => Fault::Outage,
-            Self::OtherJournal { .. } | Self::SyncFailed { .. } | Self::Damaged { .. } => Fault::Fatal,
+            Self::Refused { .. }
+            | Self::OtherJournal { .. }
+            | Self::SyncFailed { .. }
+            | Self::Damaged { .. } => Fault::Fatal,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! One commit of a table's log, read directly: what a follower needs to go from one version to the next without
 //! listing all files of the table again.
 
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::ops::RangeInclusive;
+
+use crate::storage::{LOG, Storage};
+
+/// The file that names the newest checkpoint.
+const CHECKPOINT_HINT: &str = "_last_checkpoint";
 
 /// What one commit changed.
 #[derive(Debug, Default)]
@@ -71,36 +76,58 @@ struct Hint {
 }
 
 /// The version of the checkpoint that readers are told to begin with; `None` when there is none.
-pub(crate) fn checkpoint_hint(table: &Path) -> io::Result<Option<u64>> {
-    match std::fs::read(table.join("_delta_log/_last_checkpoint")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        hint => Ok(Some(serde_json::from_slice::<Hint>(&hint?)?.version)),
+pub(crate) fn checkpoint_hint(table: &Storage) -> io::Result<Option<u64>> {
+    match table.read(&format!("{LOG}/{CHECKPOINT_HINT}"))? {
+        Some(hint) => Ok(Some(serde_json::from_slice::<Hint>(&hint)?.version)),
+        None => Ok(None),
     }
 }
 
-/// Where the commit of a version lies.
-pub(crate) fn commit_path(table: &Path, version: u64) -> PathBuf {
-    table.join("_delta_log").join(format!("{version:020}.json"))
+/// Whether the log has a first version, or a checkpoint because the entries before it have expired.
+pub(crate) fn is_begun(table: &Storage) -> io::Result<bool> {
+    Ok(has(table, 0)? || table.exists(&format!("{LOG}/{CHECKPOINT_HINT}"))?)
+}
+
+/// Whether the commit of a version is there.
+pub(crate) fn has(table: &Storage, version: u64) -> io::Result<bool> {
+    table.exists(&commit_name(version))
+}
+
+fn commit_name(version: u64) -> String {
+    format!("{LOG}/{version:020}.json")
 }
 
 /// Reads the commit of a version; `None` when it is not there (any more).
-pub(crate) fn read(table: &Path, version: u64) -> io::Result<Option<Commit>> {
-    let file = match std::fs::File::open(commit_path(table, version)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+pub(crate) fn read(table: &Storage, version: u64) -> io::Result<Option<Commit>> {
+    table
+        .read(&commit_name(version))?
+        .map(|bytes| parse(&bytes))
+        .transpose()
+}
+
+/// Reads the commits of several versions; `None` when one of them is not there (any more).
+pub(crate) fn read_all(table: &Storage, versions: RangeInclusive<u64>) -> io::Result<Option<Vec<Commit>>> {
+    let names: Vec<_> = versions.map(commit_name).collect();
+    let mut commits = Vec::with_capacity(names.len());
+    for bytes in table.read_all(&names)? {
+        let Some(bytes) = bytes else { return Ok(None) };
+        commits.push(parse(&bytes)?);
+    }
+    Ok(Some(commits))
+}
+
+fn parse(bytes: &[u8]) -> io::Result<Commit> {
     let mut commit = Commit::default();
-    for line in BufReader::new(file).lines() {
-        let line = line?;
-        if line.trim().is_empty() {
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let action: Action = serde_json::from_str(&line)?;
+        let action: Action = serde_json::from_slice(line)?;
         commit.adds.extend(action.add);
         commit.removes.extend(action.remove);
         commit.transactions.extend(action.txn);
         commit.domains.extend(action.domain_metadata);
         commit.redefined |= action.meta_data.is_some() || action.protocol.is_some();
     }
-    Ok(Some(commit))
+    Ok(commit)
 }

@@ -1,19 +1,41 @@
 //! How a lake is opened, written and kept up.
 
-use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::location::{Location, StoreSettings};
 
 /// Where and how a lake is opened.
 #[derive(Clone, Debug)]
 pub struct LakeOptions {
-    /// The directory whose subdirectories are the tables.
-    pub root: PathBuf,
-    /// The id of the journal that fills it (`JournalId`'s text); kept in each table, another is refused.
+    /// What the tables lie in: a directory, or a bucket.
+    pub root: Location,
+    /// How a bucket is reached; nothing of it is looked at for a directory.
+    pub store: StoreSettings,
+    /// The id of the journal that fills the tables which name none ([`Lake::table_of`](crate::Lake::table_of));
+    /// kept in each table, another is refused.
     pub journal: String,
     /// Refuses every write; creates nothing, takes no lock.
     pub read_only: bool,
+    /// Whether other processes write to the same tables. In a bucket that is always so. Without it a directory is
+    /// locked, and a second process that would write to it is refused.
+    pub shared: bool,
     /// For how long removed files and old log entries stay for running readers (vacuum).
     pub keep_removed: Duration,
+}
+
+impl LakeOptions {
+    /// A lake that one process writes, whose removed files stay for 15 minutes.
+    #[must_use]
+    pub fn new(root: impl Into<Location>, journal: impl Into<String>) -> Self {
+        Self {
+            root: root.into(),
+            store: StoreSettings::default(),
+            journal: journal.into(),
+            read_only: false,
+            shared: false,
+            keep_removed: Duration::from_secs(900),
+        }
+    }
 }
 
 /// How Parquet files are written.

@@ -1,10 +1,11 @@
 //! One version of a table: which files, in index order, and which positions they reach.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use event::{Offset, Partition, Position};
+
+use crate::directory::Directory;
 
 /// One file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub struct DataFile {
 pub struct Snapshot {
     /// The Delta version.
     pub version: u64,
-    /// The table's directory.
-    pub directory: PathBuf,
+    /// What the files lie in.
+    pub directory: Directory,
     /// The table's columns.
     pub schema: SchemaRef,
     /// The files in index order.

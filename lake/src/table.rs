@@ -9,6 +9,13 @@
 //! Neither Delta nor any library refuses a `txn` that repeats or skips. So before each commit the stored offset is
 //! compared with where the files begin. A commit whose outcome is unknown is looked up by its `txn` and made
 //! durable before it counts; no file is ever deleted because of one.
+//!
+//! # Several processes
+//! The log is the only thing that they share. The next version is put there only if nobody else's is (`commit`); who
+//! comes second reads it, compares again, and builds anew on top of it, so that Delta numbers the rows anew. A
+//! process that was thought dead and wakes up finds its partitions moved on, and writes nothing. Maintenance belongs
+//! to one of them, but two at once only waste work: a merge whose sources are not there any more as they were is
+//! given up, and vacuum goes by age where it cannot know.
 
 mod adoption;
 mod commit;
@@ -19,7 +26,6 @@ mod retention;
 mod unlisted;
 mod vacuum;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -28,13 +34,15 @@ use delta_kernel::snapshot::SnapshotRef;
 use event::{Offset, Partition, Position, StreamDeclaration};
 use url::Url;
 
-use crate::disk::SyncPoint;
-use crate::durable::Durable;
+use crate::directory::Directory;
 use crate::error::{CommitError, LakeError};
 use crate::files::Place;
-use crate::options::{CompactOptions, LakeOptions, WriterOptions};
+use crate::log;
+use crate::options::{CompactOptions, WriterOptions};
+use crate::runtime::run;
 use crate::snapshot::Snapshot;
-use crate::tables::{Engine, run};
+use crate::storage::Storage;
+use crate::tables::Engine;
 use crate::verify::{VerifyReport, verify};
 use crate::writer::{FileWriter, NewFile, WrittenFile};
 use compaction::Cancel;
@@ -50,7 +58,12 @@ const CHECKPOINT_EVERY: u64 = 50;
 /// Versions without a checkpoint after which a commit makes one itself, because no maintenance does.
 const CHECKPOINT_OVERDUE: u64 = 200;
 /// How often a commit is tried when somebody else's came first.
-const CONFLICTS_MAX: usize = 10;
+const CONFLICTS_MAX: u32 = 200;
+/// For how long it is tried.
+const CONFLICT_TIME_MAX: Duration = Duration::from_secs(20);
+/// For how long a file that no version lists stays at least, where another process may be about to commit it. Whoever
+/// has not committed a file after half of that (or of `keep_removed`, if that is longer) writes it anew.
+const UNCOMMITTED_KEPT: Duration = Duration::from_secs(60);
 /// Most merges of one call to [`Table::compact`]: other tables wait for their turn.
 const MERGES_MAX: usize = 16;
 
@@ -98,18 +111,32 @@ pub struct Table {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) stream: Arc<StreamDeclaration>,
-    pub(crate) directory: PathBuf,
+    pub(crate) storage: Storage,
+    directory: Directory,
     url: Url,
     journal: String,
     read_only: bool,
+    shared: bool,
     keep_removed: Duration,
     engine: Arc<Engine>,
-    durable: Arc<Durable>,
     schema: SchemaRef,
     /// The newest version that was seen.
     current: RwLock<Option<Current>>,
     checkpointing: Mutex<()>,
     unlisted: Arc<Unlisted>,
+}
+
+/// What a table is opened with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) storage: Storage,
+    pub(crate) engine: Arc<Engine>,
+    /// The id of the journal that fills it.
+    pub(crate) journal: String,
+    pub(crate) read_only: bool,
+    /// Whether other processes write to it.
+    pub(crate) shared: bool,
+    pub(crate) keep_removed: Duration,
 }
 
 /// A version, as the kernel and as we know it.
@@ -135,13 +162,8 @@ struct TableMetadata {
 }
 
 impl Table {
-    pub(crate) fn open(
-        stream: Arc<StreamDeclaration>,
-        options: &LakeOptions,
-        engine: Arc<Engine>,
-        durable: Arc<Durable>,
-    ) -> Result<Self, LakeError> {
-        let inner = Inner::new(stream, options, engine, durable)?;
+    pub(crate) fn open(stream: Arc<StreamDeclaration>, setup: Setup) -> Result<Self, LakeError> {
+        let inner = Inner::new(stream, setup)?;
         let current = inner.open_log()?;
         if let Some(current) = &current {
             inner.fit(current)?;
@@ -156,15 +178,13 @@ impl Table {
         Ok(table)
     }
 
-    /// Lets the journal of `options` fill a table that another one filled.
+    /// Lets the journal of `setup` fill a table that another one filled.
     pub(crate) fn adopt(
         stream: Arc<StreamDeclaration>,
-        options: &LakeOptions,
-        engine: Arc<Engine>,
-        durable: Arc<Durable>,
+        setup: Setup,
         start: &[Position],
     ) -> Result<(), LakeError> {
-        let inner = Inner::new(stream, options, engine, durable)?;
+        let inner = Inner::new(stream, setup)?;
         inner.open_log()?;
         inner.adopt(start).map_err(LakeError::from)
     }
@@ -173,6 +193,12 @@ impl Table {
     #[must_use]
     pub fn declaration(&self) -> &Arc<StreamDeclaration> {
         &self.inner.stream
+    }
+
+    /// The id of the journal that fills it.
+    #[must_use]
+    pub fn journal(&self) -> &str {
+        &self.inner.journal
     }
 
     /// The newest version. Costs a look for the next commit when nothing changed, and reads only the new commits
@@ -211,7 +237,8 @@ impl Table {
     /// stored position. Several files keep their order. An unknown outcome is looked up before this returns.
     ///
     /// # Errors
-    /// [`CommitError::NotContiguous`] when the files do not begin where the table ends; nothing is written then.
+    /// [`CommitError::Moved`] when the table is past the beginning of the files already, which another process has
+    /// brought there, [`CommitError::NotContiguous`] when it ends before; nothing is written then.
     /// [`CommitError::Unknown`] when it cannot be found out whether the commit was made, or made durable.
     ///
     /// # Cancellation
@@ -320,7 +347,7 @@ impl Table {
         let inner = Arc::clone(&self.inner);
         run(move || {
             Ok(match inner.refresh()? {
-                Some(current) => verify(&current.ours, &current.metadata.adopted),
+                Some(current) => verify(&inner.storage, &current.ours, &current.metadata.adopted),
                 None => VerifyReport::default(),
             })
         })
@@ -330,7 +357,7 @@ impl Table {
     /// Waits until an fsync of the lake fails: from then on it takes no writes, and the process shall end so that
     /// the next one starts from what is on disk (I-8). For ever when all is well.
     pub async fn sync_failed(&self) -> LakeError {
-        self.inner.durable.sync_failed().await
+        self.inner.storage.sync_failed().await
     }
 
     /// Whether this table may be written.
@@ -338,7 +365,7 @@ impl Table {
         if self.inner.read_only {
             return Err(LakeError::ReadOnly);
         }
-        self.inner.durable.check()
+        self.inner.storage.check()
     }
 
     fn measure(&self, snapshot: &Snapshot) {
@@ -350,28 +377,20 @@ impl Table {
 }
 
 impl Inner {
-    fn new(
-        stream: Arc<StreamDeclaration>,
-        options: &LakeOptions,
-        engine: Arc<Engine>,
-        durable: Arc<Durable>,
-    ) -> Result<Self, LakeError> {
-        let directory = options.root.join(stream.name.as_str());
+    fn new(stream: Arc<StreamDeclaration>, setup: Setup) -> Result<Self, LakeError> {
         let schema = event::schema::lake(&stream);
-        let url = Url::from_directory_path(&directory);
-        let url = url.map_err(|()| {
-            let message = format!("`{}` is no absolute path", directory.display());
-            failed(&stream, "name", &message)
-        })?;
+        let url = setup.storage.url();
+        let url = url.map_err(|message| failed(&stream, "name", &message))?;
         Ok(Self {
             stream,
-            directory,
+            directory: setup.storage.directory(),
+            storage: setup.storage,
             url,
-            journal: options.journal.clone(),
-            read_only: options.read_only,
-            keep_removed: options.keep_removed,
-            engine,
-            durable,
+            journal: setup.journal,
+            read_only: setup.read_only,
+            shared: setup.shared,
+            keep_removed: setup.keep_removed,
+            engine: setup.engine,
             schema,
             current: RwLock::new(None),
             checkpointing: Mutex::default(),
@@ -381,15 +400,10 @@ impl Inner {
 
     /// Opens the log, and begins it when it is to be written and is not there.
     fn open_log(&self) -> Result<Option<Current>, LakeError> {
-        let log = self.directory.join("_delta_log");
         if !self.read_only {
-            self.durable
-                .create_directory(&log)
-                .and_then(|()| self.durable.sync_directory(&log, SyncPoint::OpenedLog))
-                .map_err(|error| self.write_failed("open", &error))?;
-            if !self.is_created() {
-                self.create()?;
-            }
+            let begun = self.storage.begin_log();
+            begun.map_err(|error| self.write_failed("open", &error))?;
+            self.create_unless_there()?;
         }
         self.refresh()
     }
@@ -407,26 +421,30 @@ impl Inner {
                 expected: self.journal.clone(),
             });
         }
-        if current.ours.schema != self.schema {
-            self.add_columns(current)?;
-        }
-        Ok(())
+        self.add_columns(current.clone())
     }
 
     /// Whether the log has a first version, or a checkpoint because the entries before it have expired.
-    fn is_created(&self) -> bool {
-        crate::log::commit_path(&self.directory, 0).exists()
-            || self.directory.join("_delta_log/_last_checkpoint").exists()
+    fn is_created(&self) -> Result<bool, LakeError> {
+        log::is_begun(&self.storage).map_err(|error| self.failed("look for", &error))
+    }
+
+    /// For how long a file stays that no version lists, because another process may be about to commit it.
+    fn uncommitted_kept(&self) -> Duration {
+        if self.shared {
+            self.keep_removed.max(UNCOMMITTED_KEPT)
+        } else {
+            self.keep_removed
+        }
     }
 
     /// What a new file of this table is made with.
     fn new_file(&self, name: String) -> NewFile {
         NewFile {
             stream: Arc::clone(&self.stream),
-            directory: self.directory.clone(),
             unlisted: self.unlisted.keep(&name),
             name,
-            durable: Arc::clone(&self.durable),
+            storage: self.storage.clone(),
         }
     }
 
@@ -458,7 +476,7 @@ impl Inner {
     /// An error of something that wrote: after a failed fsync that is what matters (I-8).
     fn write_failed(&self, operation: &'static str, message: &dyn std::fmt::Display) -> LakeError {
         let failed = self.failed(operation, message);
-        self.durable.check().err().unwrap_or(failed)
+        self.storage.check().err().unwrap_or(failed)
     }
 
     pub(crate) fn failed(&self, operation: &'static str, message: &dyn std::fmt::Display) -> LakeError {

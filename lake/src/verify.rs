@@ -5,16 +5,17 @@
 //! the stored position.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use event::schema::{OFFSET, PARTITION, ROW};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::snapshot::{DataFile, Snapshot};
+use crate::storage::Storage;
+
+/// Rows that are looked at at once.
+const BATCH_ROWS: usize = 8_192;
 
 /// Most problems that are described; more would only hide the first one.
 const PROBLEMS_MAX: usize = 100;
@@ -42,7 +43,7 @@ struct Seen {
 }
 
 /// Reads all files of a version. At the indexes in `adopted` offsets may begin anew.
-pub(crate) fn verify(snapshot: &Snapshot, adopted: &[u64]) -> VerifyReport {
+pub(crate) fn verify(storage: &Storage, snapshot: &Snapshot, adopted: &[u64]) -> VerifyReport {
     let mut report = VerifyReport {
         version: snapshot.version,
         ..VerifyReport::default()
@@ -55,7 +56,7 @@ pub(crate) fn verify(snapshot: &Snapshot, adopted: &[u64]) -> VerifyReport {
         report.files += 1;
         report.rows += file.rows;
         report.bytes += file.bytes;
-        if let Err(problem) = verify_file(snapshot, file, &mut order) {
+        if let Err(problem) = verify_file(storage, file, &mut order) {
             report.problems.push(format!("`{}` {problem}", file.path));
             // What follows a file that cannot be read is not compared with what came before it.
             order.seen.clear();
@@ -81,22 +82,20 @@ pub(crate) fn verify(snapshot: &Snapshot, adopted: &[u64]) -> VerifyReport {
     report
 }
 
-fn verify_file(snapshot: &Snapshot, listed: &DataFile, order: &mut Order<'_>) -> Result<(), String> {
+fn verify_file(storage: &Storage, listed: &DataFile, order: &mut Order<'_>) -> Result<(), String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("is not readable: {error}");
-    let file = File::open(snapshot.directory.join(&listed.path)).map_err(|error| unreadable(&error))?;
-    let bytes = file.metadata().map_err(|error| unreadable(&error))?.len();
+    let bytes = storage.size(&listed.path).map_err(|error| unreadable(&error))?;
+    let bytes = bytes.ok_or_else(|| unreadable(&"it is not there"))?;
     if bytes != listed.bytes {
         return Err(format!("has {bytes} bytes, the log says {}", listed.bytes));
     }
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(&error))?;
-    let rows = builder.metadata().file_metadata().num_rows();
-    if u64::try_from(rows) != Ok(listed.rows) {
-        return Err(format!("has {rows} rows, the log says {}", listed.rows));
+    let opened = storage.open(&listed.path, bytes, BATCH_ROWS, Some(&[PARTITION, OFFSET, ROW]));
+    let opened = opened.map_err(|error| unreadable(&error))?;
+    if u64::try_from(opened.rows) != Ok(listed.rows) {
+        return Err(format!("has {} rows, the log says {}", opened.rows, listed.rows));
     }
-    let columns = ProjectionMask::columns(builder.parquet_schema(), [PARTITION, OFFSET, ROW]);
-    let reader = builder.with_projection(columns).build();
     let mut index = listed.first_index;
-    for rows in reader.map_err(|error| unreadable(&error))? {
+    for rows in opened.reader {
         let rows = rows.map_err(|error| unreadable(&error))?;
         order.follow(&rows, index)?;
         index += rows.num_rows() as u64;

@@ -3,18 +3,17 @@
 mod encoder;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use event::StreamDeclaration;
 
-use crate::disk::SyncPoint;
-use crate::durable::Durable;
 use crate::error::LakeError;
 use crate::options::WriterOptions;
 use crate::statistics::Statistics;
+use crate::storage::Storage;
 use crate::table::UnlistedName;
 use encoder::Encoder;
 
@@ -37,16 +36,16 @@ pub struct FileWriter {
 /// it could be what fills the disk.
 #[derive(Debug)]
 struct Unfinished {
-    durable: Arc<Durable>,
-    path: PathBuf,
+    storage: Storage,
+    name: String,
     finished: bool,
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.finished {
-            // What is left over, or was never begun, is vacuum's.
-            self.durable.remove(&self.path).ok();
+        // What is left over, or was never begun, is vacuum's. An object is not there before it is finished.
+        if !self.finished && matches!(self.storage, Storage::Local { .. }) {
+            self.storage.remove(&self.name).ok();
         }
     }
 }
@@ -61,18 +60,34 @@ pub struct WrittenFile {
     /// How many events.
     pub rows: u64,
     pub(crate) statistics: Statistics,
+    finished: Finished,
     _unlisted: UnlistedName,
+}
+
+/// When a file was finished, by two clocks: one of them stands still while the machine sleeps, the other one can be
+/// set.
+#[derive(Debug)]
+struct Finished {
+    instant: Instant,
+    moment: SystemTime,
+}
+
+impl WrittenFile {
+    /// For how long it has been waiting for its commit.
+    pub(crate) fn age(&self) -> Duration {
+        let by_moment = self.finished.moment.elapsed().unwrap_or_default();
+        self.finished.instant.elapsed().max(by_moment)
+    }
 }
 
 /// What a new file of a table is made with.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     pub(crate) stream: Arc<StreamDeclaration>,
-    /// The table's directory.
-    pub(crate) directory: PathBuf,
     pub(crate) name: String,
     pub(crate) unlisted: UnlistedName,
-    pub(crate) durable: Arc<Durable>,
+    /// The table's files.
+    pub(crate) storage: Storage,
 }
 
 impl FileWriter {
@@ -85,8 +100,8 @@ impl FileWriter {
     ) -> Self {
         let statistics = Statistics::new(table_schema);
         let unfinished = Unfinished {
-            durable: Arc::clone(&file.durable),
-            path: file.directory.join(&file.name),
+            storage: file.storage.clone(),
+            name: file.name.clone(),
             finished: false,
         };
         Self {
@@ -106,10 +121,7 @@ impl FileWriter {
     /// [`LakeError::Store`] when the file cannot be written; the writer is of no use afterwards.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
         if self.encoder.is_none() {
-            let file = self
-                .file
-                .durable
-                .create(&self.file.directory.join(&self.file.name));
+            let file = self.file.storage.create(&self.file.name);
             let file = file.map_err(|error| self.io("create a file of", &error))?;
             let (options, key) = (self.options.clone(), self.file.stream.key.clone());
             let begun = Encoder::begin(file, Arc::clone(&self.schema), options, key);
@@ -153,22 +165,22 @@ impl FileWriter {
             });
         };
         let encoder = encoder.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut file = encoder
+        let file = encoder
             .finish()
             .map_err(|error| self.store("finish a file of", &error))?;
-        file.sync(SyncPoint::DataFile)
-            .map_err(|error| self.io("fsync a file of", &error))?;
-        let entry = self
-            .file
-            .durable
-            .sync_directory(&self.file.directory, SyncPoint::DataEntry);
-        entry.map_err(|error| self.io("fsync the directory of", &error))?;
+        let bytes = file
+            .finish()
+            .map_err(|error| self.io("make durable a file of", &error))?;
         self.unfinished.finished = true;
         Ok(WrittenFile {
             path: self.file.name,
-            bytes: file.bytes(),
+            bytes,
             rows: self.rows,
             statistics: self.statistics,
+            finished: Finished {
+                instant: Instant::now(),
+                moment: SystemTime::now(),
+            },
             _unlisted: self.file.unlisted,
         })
     }
@@ -180,7 +192,7 @@ impl FileWriter {
             stream: self.file.stream.name.to_string(),
             message: error.to_string(),
         };
-        self.file.durable.check().err().unwrap_or(failed)
+        self.file.storage.check().err().unwrap_or(failed)
     }
 
     fn io(&self, operation: &'static str, error: &io::Error) -> LakeError {

@@ -103,6 +103,8 @@ impl SinkError {
                 }
             }
             Self::Database(error) => error.fault(),
+            // Another process has the partition, or had it: what the table has says where to go on.
+            Self::Commit(CommitError::Moved { .. }) => Fault::Outage,
             Self::Commit(CommitError::NotContiguous { .. })
             | Self::Record { .. }
             | Self::Columns { .. }

@@ -238,9 +238,11 @@ fn declaration(name: &str) -> Arc<StreamDeclaration> {
 
 async fn tables(directory: &std::path::Path, streams: &[Arc<StreamDeclaration>]) -> Vec<Arc<Table>> {
     let lake = Lake::open(LakeOptions {
-        root: directory.to_owned(),
+        root: directory.to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: "memory".to_owned(),
         read_only: false,
+        shared: false,
         keep_removed: Duration::from_secs(600),
     })
     .await

@@ -122,13 +122,13 @@ impl World {
         let empty = |name: &str| {
             let snapshot = Snapshot {
                 version: 0,
-                directory: directory.path().join(name),
+                directory: directory.path().join(name).into(),
                 schema: schema::lake(&declaration()),
                 files: Arc::new([]),
                 positions: Vec::new(),
                 removed: 0,
             };
-            std::fs::create_dir_all(&snapshot.directory).expect("a directory");
+            std::fs::create_dir_all(local(&snapshot)).expect("a directory");
             Arc::new(snapshot)
         };
         let tables = TestTables(Arc::new(Mutex::new(empty("run"))), empty("other"));
@@ -272,7 +272,7 @@ pub(super) async fn roll(journal: &EmbeddedJournal, tables: &TestTables, records
     let first = files
         .last()
         .map_or(before.removed, |file| file.first_index + file.rows);
-    files.push(write(&before.directory, name, &rows, first));
+    files.push(write(local(&before), name, &rows, first));
     publish(tables, &before, files, to);
 }
 
@@ -284,7 +284,7 @@ pub(super) fn compact(tables: &TestTables, at: usize, name: String) {
     }
     let mut rows = Vec::new();
     for file in &files[at..at + 2] {
-        let open = std::fs::File::open(before.directory.join(&file.path)).expect("a file");
+        let open = std::fs::File::open(local(&before).join(&file.path)).expect("a file");
         let reader =
             parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(open).expect("Parquet");
         rows.extend(reader.build().expect("a reader").map(|rows| rows.expect("rows")));
@@ -305,7 +305,7 @@ pub(super) fn compact(tables: &TestTables, at: usize, name: String) {
         .map(|rows| schema::conform(&known(rows), &schema::lake(&declaration())).expect("conforms"))
         .map(|rows| with_ids(&rows))
         .collect();
-    let merged = write(&before.directory, name, &rows, files[at].first_index);
+    let merged = write(local(&before), name, &rows, files[at].first_index);
     files.splice(at..at + 2, [merged]);
     publish(tables, &before, files, before.positions[0].offset);
 }
@@ -317,6 +317,10 @@ fn known(rows: &RecordBatch) -> RecordBatch {
     let columns = columns.filter(|(_, field)| lake.column_with_name(field.name()).is_some());
     let columns: Vec<usize> = columns.map(|(at, _)| at).collect();
     rows.project(&columns).expect("there")
+}
+
+fn local(snapshot: &Snapshot) -> &std::path::Path {
+    snapshot.directory.local().expect("on this machine")
 }
 
 fn publish(tables: &TestTables, before: &Snapshot, files: Vec<DataFile>, to: Offset) {

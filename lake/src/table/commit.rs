@@ -1,8 +1,21 @@
 //! Putting the next version into the log: one try, conflicts, unknown outcomes.
+//!
+//! # How two writers cannot spoil each other's commits
+//! The entry of the next version is put into the log only if there is none (a hard link in a directory, a put under
+//! `If-None-Match` in a bucket). Whoever comes second reads what came first, compares positions with it, and builds
+//! the change anew: so a partition moves on from one writer's position only, and Delta gives each row an id of its own.
+//!
+//! # Three ways to be wrong about a put
+//! - Its answer is lost: the entry is looked at, and counts when it is ours.
+//! - Its answer was lost, the store's client put it again, and finds the name taken: that looks like somebody else's
+//!   commit. So a conflicting entry is looked at before anything is built anew; ours names our files.
+//! - It is made, but in the past: a process slept after it had looked at the log, others went on, and the entries that
+//!   it knew have expired, so that the name was free again. Entries expire in the order of versions; so when the entry
+//!   before ours is still there after the put, ours was free for the first time. Otherwise the table is read anew.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use delta_kernel::committer::FileSystemCommitter;
 use delta_kernel::snapshot::SnapshotRef;
@@ -13,12 +26,13 @@ use delta_kernel_default_engine::parquet::DataFileMetadata;
 use event::{Offset, Partition, Position};
 
 use super::{
-    Advance, CHECKPOINT_EVERY, CHECKPOINT_OVERDUE, CONFLICTS_MAX, Current, DOMAIN, ENGINE_INFO, Inner,
-    TableMetadata,
+    Advance, CHECKPOINT_EVERY, CHECKPOINT_OVERDUE, CONFLICT_TIME_MAX, CONFLICTS_MAX, Current, DOMAIN,
+    ENGINE_INFO, Inner, TableMetadata,
 };
 use crate::disk::SyncPoint;
 use crate::error::{CommitError, LakeError};
 use crate::files;
+use crate::log;
 use crate::snapshot::Snapshot;
 use crate::writer::WrittenFile;
 
@@ -29,6 +43,9 @@ const LOOK_UP_WAITS: [Duration; 4] = [
     Duration::from_millis(160),
     Duration::from_millis(640),
 ];
+
+/// Longest wait between two tries.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What the next version changes.
 pub(super) struct Change<'a> {
@@ -60,8 +77,11 @@ impl Inner {
         let committed = self.settle(|current| {
             for advance in advance {
                 let stored = current.ours.position(advance.partition).offset;
-                if stored != advance.from {
-                    let from = Position::new(advance.partition, advance.from);
+                let from = Position::new(advance.partition, advance.from);
+                if stored > advance.from {
+                    return Err(CommitError::Moved { from, stored });
+                }
+                if stored < advance.from {
                     return Err(CommitError::NotContiguous { from, stored });
                 }
             }
@@ -87,26 +107,86 @@ impl Inner {
         &self,
         mut change: impl FnMut(&Current) -> Result<Option<Change<'a>>, CommitError>,
     ) -> Result<Current, CommitError> {
-        for _ in 0..CONFLICTS_MAX {
+        let begun = Instant::now();
+        let mut conflicts = 0;
+        loop {
             let current = self.refresh()?;
             let current = current.ok_or_else(|| self.failed("commit to", &"the table is gone"))?;
             let Some(change) = change(&current)? else {
                 return Ok(current);
             };
+            self.check_age(change.adds)?;
+            let tried = Instant::now();
             match self.attempt(&current, &change) {
-                Ok(Attempt::Committed(delta)) => return self.follow_own(&current, delta),
+                Ok(Attempt::Committed(delta)) => {
+                    if self.is_latest(&current)? {
+                        return self.follow_own(&current, delta);
+                    }
+                    self.forget();
+                }
+                Ok(Attempt::Conflicted) if self.is_ours(&current, &change)? => {
+                    return self.found(&"its name was taken, by itself");
+                }
                 Ok(Attempt::Conflicted) => {}
-                Err(error) => return self.look_up(&change, error),
+                Err(error) => return self.look_up(&current, &change, error),
             }
+            conflicts += 1;
+            metrics::counter!("tidemill_lake_commit_conflicts_total", "stream" => self.stream.name.to_string())
+                .increment(1);
+            if conflicts >= CONFLICTS_MAX || begun.elapsed() > CONFLICT_TIME_MAX {
+                let message = format!("others came first {conflicts} times in {:?}", begun.elapsed());
+                return Err(self.failed("commit to", &message).into());
+            }
+            std::thread::sleep(wait_after(conflicts, tried.elapsed()));
         }
-        let message = format!("others came first {CONFLICTS_MAX} times");
-        Err(self.failed("commit to", &message).into())
+    }
+
+    /// Refuses files that vacuum may take for given up soon, because they have waited too long for their commit.
+    fn check_age(&self, files: &[WrittenFile]) -> Result<(), LakeError> {
+        let limit = self.uncommitted_kept() / 2;
+        match files.iter().find(|file| self.shared && file.age() > limit) {
+            Some(file) => {
+                let message = format!(
+                    "file `{}` waited {:?} for its commit, more than {limit:?}: it is written anew",
+                    file.path,
+                    file.age()
+                );
+                Err(self.failed("commit to", &message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what was put after a version is the newest one, because that version's entry has not expired.
+    fn is_latest(&self, known: &Current) -> Result<bool, CommitError> {
+        let there = || {
+            let there = log::has(&self.storage, known.ours.version);
+            there.map_err(|error| self.failed("look for a commit of", &error))
+        };
+        patiently(there).map_err(|source| CommitError::Unknown { source })
+    }
+
+    /// Whether the version after a known one is this change: then it names its files, which nobody else does.
+    fn is_ours(&self, known: &Current, change: &Change<'_>) -> Result<bool, CommitError> {
+        if change.adds.is_empty() {
+            // Asked again on top of it, the change finds nothing to do.
+            return Ok(false);
+        }
+        let read = || {
+            let entry = log::read(&self.storage, known.ours.version + 1);
+            entry.map_err(|error| self.failed("look up a commit of", &error))
+        };
+        let entry = patiently(read).map_err(|source| CommitError::Unknown { source })?;
+        Ok(entry.is_some_and(|entry| {
+            let named: HashSet<&str> = entry.adds.iter().map(|add| add.path.as_str()).collect();
+            change.adds.iter().all(|file| named.contains(file.path.as_str()))
+        }))
     }
 
     /// Tries once to put the next version into the log.
     fn attempt(&self, current: &Current, change: &Change<'_>) -> Result<Attempt, LakeError> {
         let commit = |error: &dyn std::fmt::Display| self.write_failed("commit to", error);
-        self.durable.check()?;
+        self.storage.check()?;
         let mut builder = Arc::clone(&current.delta).update_table(
             change.operation.clone(),
             ENGINE_INFO,
@@ -180,22 +260,38 @@ impl Inner {
 
     /// Finds out whether a commit was made although it failed: then its positions or files are in the log. It
     /// counts when the log's directory is durable.
-    fn look_up(&self, change: &Change<'_>, error: LakeError) -> Result<Current, CommitError> {
+    fn look_up(
+        &self,
+        known: &Current,
+        change: &Change<'_>,
+        error: LakeError,
+    ) -> Result<Current, CommitError> {
+        self.storage
+            .check()
+            .map_err(|source| CommitError::Unknown { source })?;
+        // Whoever merged its files since has taken their names out of the table, and not out of the log.
+        if self.is_ours(known, change)? || is_in(change, &self.read_again()?.ours) {
+            return self.found(&error);
+        }
+        Err(CommitError::Lake(error))
+    }
+
+    /// A commit that is in the log counts when the log's directory is durable.
+    fn found(&self, why: &dyn std::fmt::Display) -> Result<Current, CommitError> {
         let unknown = |source| CommitError::Unknown { source };
-        self.durable.check().map_err(unknown)?;
-        let current = patiently(|| {
+        let current = self.read_again()?;
+        let synced = self.storage.sync_log(SyncPoint::FoundCommit);
+        synced.map_err(|error| unknown(self.write_failed("fsync the log of", &error)))?;
+        tracing::warn!(stream = %self.stream.name, error = %why, "a commit failed, but was made");
+        Ok(current)
+    }
+
+    fn read_again(&self) -> Result<Current, CommitError> {
+        let read = || {
             self.refresh()?
                 .ok_or_else(|| self.failed("look up a commit of", &"the table is gone"))
-        })
-        .map_err(unknown)?;
-        if !is_in(change, &current.ours) {
-            return Err(CommitError::Lake(error));
-        }
-        let log = self.directory.join("_delta_log");
-        let synced = self.durable.sync_directory(&log, SyncPoint::FoundCommit);
-        synced.map_err(|error| unknown(self.write_failed("fsync the log of", &error)))?;
-        tracing::warn!(stream = %self.stream.name, %error, "a commit failed, but was made");
-        Ok(current)
+        };
+        patiently(read).map_err(|source| CommitError::Unknown { source })
     }
 
     /// Writes a checkpoint when the newest one is `every` versions old. It only makes opening quicker, so that it
@@ -240,6 +336,14 @@ fn is_in(change: &Change<'_>, snapshot: &Snapshot) -> bool {
         && change.positions.iter().all(reached)
         && change.adds.iter().all(|file| listed.contains(file.path.as_str()))
         && change.removes.iter().all(|path| !listed.contains(path.as_str()))
+}
+
+/// A random time up to some multiples of what a try takes: the more writers there are, the longer they keep out of each
+/// other's way.
+fn wait_after(conflicts: u32, tried: Duration) -> Duration {
+    let longest = tried.saturating_mul(conflicts.min(8)).min(WAIT_MAX);
+    let share = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+    longest.mul_f64(share)
 }
 
 /// Tries again what only reads.

@@ -10,10 +10,9 @@
 //!
 //! # Beside appends
 //! Reading and writing happen outside of the commit lock. A commit that comes in between is no obstacle: the change
-//! is tried again on top of it, as long as the merged files are still there.
+//! is tried again on top of it, as long as the merged files are still there, next to each other and in their order. So
+//! when two processes merge the same files, the second one gives its merge up.
 
-use std::collections::HashSet;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,6 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use delta_kernel::transaction::UpdateTableOperation;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::commit::Change;
 use super::{Current, Inner};
@@ -61,7 +59,8 @@ impl Drop for Cancel {
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) file: WrittenFile,
-    pub(super) sources: HashSet<String>,
+    /// In index order.
+    pub(super) sources: Vec<String>,
 }
 
 impl Inner {
@@ -109,12 +108,9 @@ impl Inner {
         cancelled: &AtomicBool,
     ) -> Result<bool, LakeError> {
         let failed = |error: &dyn std::fmt::Display| self.failed("read a file of", error);
-        let opened = File::open(self.directory.join(&file.path)).map_err(|error| failed(&error))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(opened)
-            .and_then(|reader| reader.with_batch_size(BATCH_ROWS).build())
-            .map_err(|error| failed(&error))?;
+        let opened = self.storage.open(&file.path, file.bytes, BATCH_ROWS, None);
         let mut row = 0;
-        for rows in reader {
+        for rows in opened.map_err(|error| failed(&error))?.reader {
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(false);
             }
@@ -133,16 +129,15 @@ impl Inner {
         })
     }
 
-    /// Lets a merged file take its sources' place; `false` when one of them is not there any more.
+    /// Lets a merged file take its sources' place; `false` when they are not there any more as they were.
     pub(super) fn replace(&self, merged: &Merged) -> Result<bool, CommitError> {
         let settled = self.settle(|current| {
-            let listed: HashSet<_> = current.ours.files.iter().map(|file| &file.path).collect();
-            let there = merged.sources.iter().all(|source| listed.contains(source));
+            let there = are_neighbours(&current.ours.files, &merged.sources);
             Ok(there.then(|| Change {
                 operation: UpdateTableOperation::Optimize,
                 changes_data: false,
                 adds: std::slice::from_ref(&merged.file),
-                removes: merged.sources.clone(),
+                removes: merged.sources.iter().cloned().collect(),
                 positions: Vec::new(),
                 metadata: None,
             }))
@@ -153,6 +148,15 @@ impl Inner {
             .iter()
             .any(|file| file.path == merged.file.path))
     }
+}
+
+/// Whether these files are listed, one right after the other.
+fn are_neighbours(files: &[DataFile], paths: &[String]) -> bool {
+    let Some(first) = files.iter().position(|file| Some(&file.path) == paths.first()) else {
+        return false;
+    };
+    let listed = files[first..].iter().map(|file| &file.path);
+    listed.take(paths.len()).eq(paths)
 }
 
 /// The first run of neighbours that is worth a merge.
@@ -260,6 +264,24 @@ mod tests {
         assert_eq!(planned(&[10, 10]), Some(0..2));
         assert_eq!(planned(&[100, 10, 10, 100]), Some(1..3));
         assert_eq!(planned(&[50, 50, 50]), Some(0..2));
+    }
+
+    #[test]
+    fn sources_are_there_when_they_are_next_to_each_other_in_their_order() {
+        let file = |path: &str| DataFile {
+            path: path.to_owned(),
+            bytes: 1,
+            rows: 1,
+            first_index: 0,
+            time_min: None,
+            time_max: None,
+        };
+        let files: Vec<_> = ["a", "b", "c", "d"].into_iter().map(file).collect();
+        let there = |paths: &[&str]| {
+            are_neighbours(&files, &paths.iter().map(|&path| path.into()).collect::<Vec<_>>())
+        };
+        assert!(there(&["a", "b"]) && there(&["c", "d"]) && there(&["b"]));
+        assert!(!there(&["a", "c"]) && !there(&["b", "a"]) && !there(&["d", "e"]) && !there(&[]));
     }
 
     #[test]

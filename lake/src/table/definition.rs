@@ -1,7 +1,13 @@
 //! A table's definition: creating it, adding columns to it, and our own metadata in it.
+//!
+//! Several processes may begin with a table, or with a new declaration, at once: one of them comes first, and the
+//! others find done what they wanted to do.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use arrow_schema::FieldRef;
 use delta_kernel::committer::FileSystemCommitter;
 use delta_kernel::engine::arrow_conversion::TryIntoKernel;
 use delta_kernel::schema::StructType;
@@ -12,11 +18,48 @@ use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
 use super::{Current, DOMAIN, ENGINE_INFO, Inner, TableMetadata};
 use crate::durable::is_temporary;
 use crate::error::LakeError;
+use crate::storage::LOG;
+
+/// How often a change of the definition is tried when somebody else's came first.
+const TRIES_MAX: usize = 20;
+/// How long another process that begins with the same table may take, before what it left is removed.
+const BEGINNING_TIME_MAX: Duration = Duration::from_secs(5);
+/// The time between two looks whether it has done so.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Inner {
+    /// Writes the first version unless there is one.
+    pub(super) fn create_unless_there(&self) -> Result<(), LakeError> {
+        if self.is_created()? {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mut left = self.leftovers()?;
+        loop {
+            // The kernel begins no log in a directory with files. Without another process they are what one left
+            // that ended while it wrote the first version; with others one of them may be writing it now.
+            if !self.shared || begun.elapsed() > BEGINNING_TIME_MAX {
+                self.remove(&left)?;
+            }
+            let failed = match self.create() {
+                Err(error) if self.shared => error,
+                created => return created,
+            };
+            if begun.elapsed() > 2 * BEGINNING_TIME_MAX || self.storage.check().is_err() {
+                return Err(failed);
+            }
+            std::thread::sleep(LOOK_EVERY);
+            if self.is_created()? {
+                return Ok(());
+            }
+            // Only what has been there all the time is left over.
+            let now = self.leftovers()?;
+            left.retain(|name| now.contains(name));
+        }
+    }
+
     /// Writes the first version.
-    pub(super) fn create(&self) -> Result<(), LakeError> {
-        self.remove_leftovers()?;
+    fn create(&self) -> Result<(), LakeError> {
         let schema: StructType = self
             .schema
             .as_ref()
@@ -46,24 +89,41 @@ impl Inner {
         }
     }
 
-    /// Removes what a process left that ended while it wrote the first version: the kernel begins no log in a
-    /// directory with files. Nobody else writes here, because the lake is locked.
-    fn remove_leftovers(&self) -> Result<(), LakeError> {
-        let failed = |error: &std::io::Error| self.write_failed("create", error);
-        let log = self.directory.join("_delta_log");
-        for entry in std::fs::read_dir(&log).map_err(|error| failed(&error))? {
-            let name = entry.map_err(|error| failed(&error))?.file_name();
-            if is_temporary(&name) {
-                self.durable
-                    .remove(&log.join(name))
-                    .map_err(|error| failed(&error))?;
-            }
+    /// Names of files in the log's directory that are not whole.
+    fn leftovers(&self) -> Result<HashSet<String>, LakeError> {
+        let found = self.storage.list(LOG);
+        let found = found.map_err(|error| self.failed("create", &error))?;
+        let names = found.into_iter().map(|file| file.name);
+        Ok(names.filter(|name| is_temporary(name)).collect())
+    }
+
+    fn remove(&self, left: &HashSet<String>) -> Result<(), LakeError> {
+        for name in left {
+            let removed = self.storage.remove(&format!("{LOG}/{name}"));
+            removed.map_err(|error| self.write_failed("create", &error))?;
         }
         Ok(())
     }
 
     /// Adds the optional columns that the declaration has gained; anything else is refused.
-    pub(super) fn add_columns(&self, current: &Current) -> Result<(), LakeError> {
+    pub(super) fn add_columns(&self, mut current: Current) -> Result<(), LakeError> {
+        for _ in 0..TRIES_MAX {
+            let new = self.new_columns(&current)?;
+            if new.is_empty() {
+                return Ok(());
+            }
+            if self.add(&current, new)? {
+                return self.refresh().map(drop);
+            }
+            if let Some(newer) = self.refresh()? {
+                current = newer;
+            }
+        }
+        Err(self.failed("add columns to", &format!("others came first {TRIES_MAX} times")))
+    }
+
+    /// The columns that a table lacks.
+    fn new_columns(&self, current: &Current) -> Result<Vec<FieldRef>, LakeError> {
         let stored = &current.ours.schema;
         for field in stored.fields() {
             let declared = self.schema.column_with_name(field.name()).map(|(_, field)| field);
@@ -74,21 +134,20 @@ impl Inner {
                 return Err(self.schema_differs(format!("{found}, which the declaration does not have")));
             }
         }
-        let new: Vec<_> = self
-            .schema
-            .fields()
-            .iter()
-            .filter(|field| stored.column_with_name(field.name()).is_none())
-            .collect();
-        if let Some(field) = new.iter().find(|field| !field.is_nullable()) {
-            return Err(self.schema_differs(format!("new column `{}` is not optional", field.name())));
+        let new = self.schema.fields().iter();
+        let new = new.filter(|field| stored.column_with_name(field.name()).is_none());
+        let new: Vec<_> = new.map(Arc::clone).collect();
+        match new.iter().find(|field| !field.is_nullable()) {
+            Some(field) => Err(self.schema_differs(format!("new column `{}` is not optional", field.name()))),
+            None => Ok(new),
         }
-        if new.is_empty() {
-            return Ok(());
-        }
+    }
+
+    /// Adds columns in a version of their own; `false` when somebody else's came first.
+    fn add(&self, current: &Current, columns: Vec<FieldRef>) -> Result<bool, LakeError> {
         let mut builder =
             Arc::clone(&current.delta).update_table(UpdateTableOperation::AlterTable, ENGINE_INFO, false);
-        for field in new {
+        for field in columns {
             let field = field
                 .as_ref()
                 .try_into_kernel()
@@ -101,10 +160,8 @@ impl Inner {
             .commit(&*self.engine)
             .map_err(|error| self.write_failed("add columns to", &error))?
         {
-            CommitResult::Committed(_) => self.refresh().map(drop),
-            CommitResult::Conflicted(_) => {
-                Err(self.failed("add columns to", &"somebody else changed it at the same time"))
-            }
+            CommitResult::Committed(_) => Ok(true),
+            CommitResult::Conflicted(_) => Ok(false),
             CommitResult::Retryable(retryable) => Err(self.write_failed("add columns to", &retryable.error)),
         }
     }

@@ -27,9 +27,9 @@ impl Inner {
     pub(super) fn refresh(&self) -> Result<Option<Current>, LakeError> {
         let known = self.known();
         let delta = match &known {
-            Some(known) if self.is_newest(known.ours.version) => return Ok(Some(known.clone())),
+            Some(known) if self.is_newest(known.ours.version)? => return Ok(Some(known.clone())),
             Some(known) => DeltaSnapshot::builder_from(Arc::clone(&known.delta)).build(&*self.engine),
-            None if !self.is_created() => return Ok(None),
+            None if !self.is_created()? => return Ok(None),
             None => DeltaSnapshot::builder_for(self.url.as_str()).build(&*self.engine),
         };
         let delta = delta.map_err(|error| self.failed("read", &error))?;
@@ -48,9 +48,14 @@ impl Inner {
 
     /// Versions are dense and old log entries expire from the first one on. So when the known version's entry is
     /// there and the next one's is not, there is no newer version.
-    fn is_newest(&self, version: u64) -> bool {
-        !log::commit_path(&self.directory, version + 1).exists()
-            && log::commit_path(&self.directory, version).exists()
+    fn is_newest(&self, version: u64) -> Result<bool, LakeError> {
+        let is = || Ok(!log::has(&self.storage, version + 1)? && log::has(&self.storage, version)?);
+        is().map_err(|error: std::io::Error| self.failed("look for commits of", &error))
+    }
+
+    /// Forgets what is known: the next look reads the table from its newest checkpoint on.
+    pub(super) fn forget(&self) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Keeps the newer of what is known and what was found.
@@ -66,15 +71,11 @@ impl Inner {
 
     /// From a known version to a later one.
     pub(super) fn advance(&self, known: &Current, delta: &SnapshotRef) -> Result<Current, LakeError> {
-        let mut commits = Vec::new();
-        for version in known.ours.version + 1..=delta.version() {
-            let commit = log::read(&self.directory, version);
-            match commit.map_err(|error| self.failed("read a commit of", &error))? {
-                Some(commit) => commits.push(commit),
-                None => return self.describe(delta),
-            }
+        let commits = log::read_all(&self.storage, known.ours.version + 1..=delta.version());
+        match commits.map_err(|error| self.failed("read a commit of", &error))? {
+            Some(commits) => self.apply(known, commits, delta),
+            None => self.describe(delta),
         }
-        self.apply(known, commits, delta)
     }
 
     fn apply(

@@ -14,6 +14,7 @@ impl Inner {
     pub(super) fn expire(&self, now: i64, retention: Duration) -> Result<u64, CommitError> {
         let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let oldest = now.saturating_sub(age);
+        // Of the last try: it is the one that counts.
         let mut went = 0;
         self.settle(|current| {
             let expired = current.ours.files.iter();
@@ -21,7 +22,7 @@ impl Inner {
             let expired = expired.take_while(|file| file.time_max.is_some_and(|newest| newest < oldest));
             let expired: Vec<_> = expired.collect();
             let rows: u64 = expired.iter().map(|file| file.rows).sum();
-            went += rows;
+            went = rows;
             Ok((!expired.is_empty()).then(|| Change {
                 operation: UpdateTableOperation::Delete,
                 changes_data: true,

@@ -3,55 +3,49 @@
 //! A data file goes when no version of the last `keep_removed` lists it: it is not listed now, no commit of that time
 //! removed it, and it is older itself, so that it is no file of a commit that is under way or whose outcome is
 //! unknown. Log entries go when a checkpoint of that age makes them needless: readers start at it or later.
+//!
+//! # Files of other processes
+//! Of its own files a process knows which ones wait for their commit. Of those of others it goes by their age, by the
+//! clock that dates them, and keeps them for a minute at least; nobody commits a file that is older than half of that.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs::{DirEntry, Metadata};
 use std::io;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Inner, VacuumReport};
 use crate::durable::is_temporary;
 use crate::error::LakeError;
 use crate::log;
-
-/// A file as its directory names it.
-struct Found {
-    name: OsString,
-    bytes: u64,
-    modified: SystemTime,
-}
+use crate::storage::{Found, LOG};
 
 impl Inner {
     pub(super) fn vacuum(&self) -> Result<VacuumReport, LakeError> {
         let failed = |error: &io::Error| self.failed("vacuum", error);
         self.checkpoint_if_due()?;
-        let before = SystemTime::now()
-            .checked_sub(self.keep_removed)
-            .unwrap_or(UNIX_EPOCH);
-        let log = self.directory.join("_delta_log");
+        let now = self.storage.now().map_err(|error| failed(&error))?;
+        let ago = |age| now.checked_sub(age).unwrap_or(UNIX_EPOCH);
+        let before = ago(self.keep_removed);
+        let given_up_before = ago(self.uncommitted_kept());
         let mut report = VacuumReport::default();
         // In this order: a file that is named now is waiting for its commit, or listed by what is read after it.
-        let found = files_of(&self.directory).map_err(|error| failed(&error))?;
+        let found = self.storage.list("").map_err(|error| failed(&error))?;
         let waiting = self.unlisted.all();
         let Some(current) = self.refresh()? else {
             return Ok(report);
         };
-        let entries = files_of(&log).map_err(|error| failed(&error))?;
+        let entries = self.storage.list(LOG).map_err(|error| failed(&error))?;
         let mut needed = self.removed_since(before, &entries)?;
         needed.extend(waiting);
         needed.extend(current.ours.files.iter().map(|file| file.path.clone()));
         for file in &found {
-            let ours = is_temporary(&file.name) || file.name.as_encoded_bytes().ends_with(b".parquet");
-            let kept = file.name.to_str().is_none_or(|name| needed.contains(name));
-            if ours && !kept && file.modified < before {
-                self.delete(&self.directory, file)?;
+            let ours = is_temporary(&file.name) || file.name.ends_with(".parquet");
+            if ours && !needed.contains(&file.name) && file.modified < given_up_before {
+                self.delete(&file.name)?;
                 report.files_deleted += 1;
                 report.bytes_deleted += file.bytes;
             }
         }
-        report.log_files_deleted = self.expire_log(&log, entries, before)?;
+        report.log_files_deleted = self.expire_log(entries, before, given_up_before)?;
         Ok(report)
     }
 
@@ -63,7 +57,7 @@ impl Inner {
             let Some((version, "json")) = version_of(entry) else {
                 continue;
             };
-            let commit = log::read(&self.directory, version);
+            let commit = log::read(&self.storage, version);
             let Some(commit) = commit.map_err(|error| self.failed("read a commit of", &error))? else {
                 continue;
             };
@@ -77,9 +71,14 @@ impl Inner {
         Ok(removed)
     }
 
-    /// Deletes log entries below the newest checkpoint that is old enough.
-    fn expire_log(&self, log: &Path, mut entries: Vec<Found>, before: SystemTime) -> Result<u64, LakeError> {
-        let hint = log::checkpoint_hint(&self.directory);
+    /// Deletes log entries below the newest checkpoint that is old enough, and what was given up.
+    fn expire_log(
+        &self,
+        mut entries: Vec<Found>,
+        before: SystemTime,
+        given_up_before: SystemTime,
+    ) -> Result<u64, LakeError> {
+        let hint = log::checkpoint_hint(&self.storage);
         let hint = hint
             .map_err(|error| self.failed("read the log of", &error))?
             .unwrap_or(0);
@@ -92,56 +91,35 @@ impl Inner {
         let start = checkpoints.max().unwrap_or(0);
         let mut deleted = 0;
         // In the order of versions: followers take a version whose entry is there for one that nothing follows,
-        // if the next one's is not.
+        // if the next one's is not; and writers take their own for the newest, if the one before is there.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut kept = false;
         for entry in entries {
-            let old = entry.modified < before;
             let needless = match version_of(&entry) {
-                Some((version, _)) => version < start,
-                None => is_temporary(&entry.name),
+                Some((version, kind)) => {
+                    let needless = version < start && entry.modified < before && !kept;
+                    kept |= kind == "json" && !needless;
+                    needless
+                }
+                None => is_temporary(&entry.name) && entry.modified < given_up_before,
             };
-            if old && needless {
-                self.delete(log, &entry)?;
+            if needless {
+                self.delete(&format!("{LOG}/{}", entry.name))?;
                 deleted += 1;
             }
         }
         Ok(deleted)
     }
 
-    fn delete(&self, directory: &Path, file: &Found) -> Result<(), LakeError> {
-        match self.durable.remove(&directory.join(&file.name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.write_failed("delete a file of", &error))
-            }
-            _ => Ok(()),
-        }
+    fn delete(&self, name: &str) -> Result<(), LakeError> {
+        let deleted = self.storage.remove(name);
+        deleted.map_err(|error| self.write_failed("delete a file of", &error))
     }
 }
 
 /// The version that a log entry is about, and what it is.
 fn version_of(entry: &Found) -> Option<(u64, &str)> {
-    let (version, kind) = entry.name.to_str()?.split_once('.')?;
+    let (version, kind) = entry.name.split_once('.')?;
     let digits = version.len() == 20 && version.bytes().all(|byte| byte.is_ascii_digit());
     Some((version.parse().ok().filter(|_| digits)?, kind))
-}
-
-/// The files of a directory, without those of directories in it.
-fn files_of(directory: &Path) -> io::Result<Vec<Found>> {
-    let found = |entry: io::Result<DirEntry>| -> io::Result<Option<Found>> {
-        let entry = entry?;
-        let metadata: Metadata = match entry.metadata() {
-            // Removed since.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata?,
-        };
-        let modified = metadata.modified()?;
-        Ok(metadata.is_file().then(|| Found {
-            name: entry.file_name(),
-            bytes: metadata.len(),
-            modified,
-        }))
-    };
-    std::fs::read_dir(directory)?
-        .filter_map(|entry| found(entry).transpose())
-        .collect()
 }

@@ -25,8 +25,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
-use crate::durable::DurableFile;
 use crate::options::WriterOptions;
+use crate::storage::NewBytes;
 
 /// Bytes of a column's dictionary, above which the rest of a row group is written plainly.
 const DICTIONARY_BYTES_MAX: usize = 16 << 20;
@@ -41,7 +41,7 @@ pub(super) struct Encoder {
     options: WriterOptions,
     /// The column that gets bloom filters.
     key: Option<String>,
-    file: SerializedFileWriter<DurableFile>,
+    file: SerializedFileWriter<NewBytes>,
     /// First rows of a row group that has not begun.
     sample: Vec<RecordBatch>,
     sampled: usize,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Encoder {
 
 impl Encoder {
     pub(super) fn begin(
-        file: DurableFile,
+        file: NewBytes,
         schema: SchemaRef,
         options: WriterOptions,
         key: Option<String>,
@@ -105,7 +105,7 @@ impl Encoder {
     }
 
     /// Writes what waits and the footer.
-    pub(super) fn finish(mut self) -> Result<DurableFile> {
+    pub(super) fn finish(mut self) -> Result<NewBytes> {
         self.encode_sample()?;
         self.end_group()?;
         self.file.into_inner()

@@ -13,7 +13,11 @@ use crate::fixture::{append, compact, declaration, events, read_file, rows_below
 /// Stable row id by (partition, offset, row), from the file or from its base row id, as Delta says.
 fn row_ids(snapshot: &Snapshot) -> HashMap<(i32, i64, i32), i64> {
     let mut bases = HashMap::new();
-    let log = snapshot.directory.join("_delta_log");
+    let log = snapshot
+        .directory
+        .local()
+        .expect("a directory")
+        .join("_delta_log");
     for version in 0..=snapshot.version {
         let commit = std::fs::read_to_string(log.join(format!("{version:020}.json"))).expect("a commit");
         for line in commit.lines() {
@@ -30,7 +34,7 @@ fn row_ids(snapshot: &Snapshot) -> HashMap<(i32, i64, i32), i64> {
     let mut ids = HashMap::new();
     for file in snapshot.files.iter() {
         let mut row = 0;
-        for rows in read_file(&snapshot.directory.join(&file.path)) {
+        for rows in read_file(&snapshot.directory.local().expect("a directory").join(&file.path)) {
             let stored = rows.schema();
             let stored = stored
                 .fields()
@@ -117,6 +121,8 @@ async fn a_commit_of_compaction_moves_rows_and_changes_no_data() {
     let snapshot = table.snapshot().await.expect("a snapshot");
     let commit = snapshot
         .directory
+        .local()
+        .expect("a directory")
         .join(format!("_delta_log/{:020}.json", snapshot.version));
     let commit = std::fs::read_to_string(commit).expect("a commit");
     let actions: Vec<serde_json::Value> = commit
@@ -180,7 +186,13 @@ async fn files_from_before_a_new_column_are_merged_with_later_ones() {
     assert_eq!(compact(&table).await.expect("compacted"), 2);
     let snapshot = table.snapshot().await.expect("a snapshot");
     assert_eq!(events(&snapshot).len() as u64, rows_below(4));
-    let rows = read_file(&snapshot.directory.join(&snapshot.files[0].path));
+    let rows = read_file(
+        &snapshot
+            .directory
+            .local()
+            .expect("a directory")
+            .join(&snapshot.files[0].path),
+    );
     assert!(rows[0]["later"].is_null(0));
     assert_eq!(
         table.verify().await.expect("verified").problems,

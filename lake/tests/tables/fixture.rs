@@ -75,9 +75,11 @@ pub(crate) fn declaration() -> StreamDeclaration {
 /// Opens the lake in a directory.
 pub(crate) async fn lake(root: &Path, disk: Arc<dyn Disk>) -> Result<Arc<Lake>, LakeError> {
     let options = LakeOptions {
-        root: root.to_owned(),
+        root: root.to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: "journal".to_owned(),
         read_only: false,
+        shared: false,
         keep_removed: Duration::ZERO,
     };
     Lake::open_on(options, disk).await
@@ -205,7 +207,7 @@ pub(crate) fn events(snapshot: &Snapshot) -> Vec<(u64, (i32, i64, i32))> {
     let mut events = Vec::new();
     for file in snapshot.files.iter() {
         let mut index = file.first_index;
-        for rows in read_file(&snapshot.directory.join(&file.path)) {
+        for rows in read_file(&snapshot.directory.local().expect("a directory").join(&file.path)) {
             let partitions = rows["_partition"].as_primitive::<Int32Type>();
             let offsets = rows["_offset"].as_primitive::<Int64Type>();
             let numbers = rows["_row"].as_primitive::<Int32Type>();

@@ -75,9 +75,11 @@ async fn the_golden_table_reads_as_ever_and_goes_on() {
     copy(&golden, directory.path());
 
     let options = LakeOptions {
-        root: golden,
+        root: golden.into(),
+        store: lake::StoreSettings::default(),
         journal: String::new(),
         read_only: true,
+        shared: false,
         keep_removed: Duration::ZERO,
     };
     let reading = Lake::open(options).await.expect("opens");

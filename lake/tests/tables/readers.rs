@@ -52,7 +52,7 @@ async fn compare(python: &Path, table: &Table, expected: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/readers.py");
     run(Command::new(python)
         .arg(script)
-        .arg(&snapshot.directory)
+        .arg(snapshot.directory.local().expect("a directory"))
         .arg(expected));
 }
 

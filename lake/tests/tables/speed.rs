@@ -150,9 +150,11 @@ async fn commits_and_refreshes_with_2_000_files() {
 /// Somebody else who reads the table.
 async fn follower(root: &Path) -> Arc<Table> {
     let options = LakeOptions {
-        root: root.to_owned(),
+        root: root.to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: String::new(),
         read_only: true,
+        shared: false,
         keep_removed: Duration::ZERO,
     };
     let lake = Lake::open(options).await.expect("opens");

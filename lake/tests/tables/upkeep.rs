@@ -82,13 +82,19 @@ async fn vacuum_deletes_what_is_not_listed_and_nothing_that_waits_for_a_commit()
     let waiting = write(&table, 0, 4, 5).expect("written");
     drop(write(&table, 0, 4, 6).expect("written, and given up"));
     let snapshot = table.snapshot().await.expect("a snapshot");
-    assert_eq!(files_in(&snapshot.directory, ".parquet").len(), 7);
+    assert_eq!(
+        files_in(snapshot.directory.local().expect("a directory"), ".parquet").len(),
+        7
+    );
 
     let report = table.vacuum().await.expect("vacuumed");
     assert_eq!((report.files_deleted, report.log_files_deleted), (5, 0));
     let mut kept = vec![snapshot.files[0].path.clone(), waiting.path.clone()];
     kept.sort();
-    assert_eq!(files_in(&snapshot.directory, ".parquet"), kept);
+    assert_eq!(
+        files_in(snapshot.directory.local().expect("a directory"), ".parquet"),
+        kept
+    );
 
     let advance = Advance {
         partition: Partition(0),
@@ -104,9 +110,11 @@ async fn vacuum_deletes_what_is_not_listed_and_nothing_that_waits_for_a_commit()
 async fn vacuum_keeps_what_was_removed_a_moment_ago() {
     let directory = tempfile::tempdir().expect("a directory");
     let options = LakeOptions {
-        root: directory.path().to_owned(),
+        root: directory.path().to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: "journal".to_owned(),
         read_only: false,
+        shared: false,
         keep_removed: Duration::from_secs(900),
     };
     let lake = Lake::open(options).await.expect("opens");
@@ -120,7 +128,7 @@ async fn vacuum_keeps_what_was_removed_a_moment_ago() {
     for file in before.files.iter() {
         let file = std::fs::File::options()
             .write(true)
-            .open(before.directory.join(&file.path));
+            .open(before.directory.local().expect("a directory").join(&file.path));
         file.expect("opens").set_modified(old).expect("can be set");
     }
     compact(&table).await.expect("compacted");
@@ -135,9 +143,11 @@ async fn log_entries_below_a_checkpoint_expire_and_late_followers_still_arrive()
     let writing = table(directory.path()).await;
     append(&writing, 0, 0, 1).await.expect("appended");
     let late = Lake::open(LakeOptions {
-        root: directory.path().to_owned(),
+        root: directory.path().to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: String::new(),
         read_only: true,
+        shared: false,
         keep_removed: Duration::ZERO,
     });
     let late = late
@@ -154,7 +164,14 @@ async fn log_entries_below_a_checkpoint_expire_and_late_followers_still_arrive()
     let newest = writing.snapshot().await.expect("a snapshot");
     let report = writing.vacuum().await.expect("vacuumed");
     assert!(report.log_files_deleted > 40, "{report:?}");
-    assert!(files_in(&newest.directory.join("_delta_log"), ".json").len() < 5);
+    assert!(
+        files_in(
+            &newest.directory.local().expect("a directory").join("_delta_log"),
+            ".json"
+        )
+        .len()
+            < 5
+    );
 
     let found = late.snapshot().await.expect("a snapshot");
     assert_eq!((found.version, &found.files), (newest.version, &newest.files));
@@ -185,6 +202,13 @@ async fn every_partition_has_its_position_whichever_are_absent() {
     assert_eq!(snapshot.positions, [at(2, 1), at(5, 2)]);
     assert!(matches!(
         append(&table, 5, 1, 3).await,
+        Err(CommitError::Moved {
+            stored: Offset(2),
+            ..
+        })
+    ));
+    assert!(matches!(
+        append(&table, 5, 3, 4).await,
         Err(CommitError::NotContiguous {
             stored: Offset(2),
             ..
@@ -202,9 +226,11 @@ async fn another_journal_goes_on_only_after_an_explicit_adoption() {
     let before = table.snapshot().await.expect("a snapshot");
     drop(table);
     let options = LakeOptions {
-        root: directory.path().to_owned(),
+        root: directory.path().to_owned().into(),
+        store: lake::StoreSettings::default(),
         journal: "another".to_owned(),
         read_only: false,
+        shared: false,
         keep_removed: Duration::ZERO,
     };
     let lake = Lake::open(options).await.expect("opens");
@@ -241,7 +267,13 @@ async fn verification_finds_each_kind_of_damage() {
     }
     assert_eq!(table.verify().await.expect("verified").problems, NONE);
     let snapshot = table.snapshot().await.expect("a snapshot");
-    let path = |file: usize| snapshot.directory.join(&snapshot.files[file].path);
+    let path = |file: usize| {
+        snapshot
+            .directory
+            .local()
+            .expect("a directory")
+            .join(&snapshot.files[file].path)
+    };
     let whole = std::fs::read(path(1)).expect("readable");
 
     std::fs::write(path(1), &whole[..whole.len() - 1]).expect("writable");

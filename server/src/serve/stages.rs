@@ -369,10 +369,9 @@ pub(crate) fn journal_directory(config: &Config) -> PathBuf {
 
 async fn open_lake(config: &Config, journal: &dyn Journal, read_only: bool) -> Result<Arc<Lake>, StartError> {
     let options = LakeOptions {
-        root: config.lake.directory.clone(),
-        journal: journal.id().to_string(),
         read_only,
         keep_removed: config.lake.keep_removed,
+        ..LakeOptions::new(config.lake.directory.clone(), journal.id().to_string())
     };
     Ok(Lake::open(options).await?)
 }
