@@ -136,24 +136,18 @@ impl Bucket {
         }
     }
 
-    /// By whose fault a first request failed. The codes are S3's own words.
+    /// By whose fault a first request failed: the client's errors say it, or keep S3's code or HTTP's status.
     fn told(&self, error: &Error) -> LakeError {
         let text = error.to_string();
-        let codes = [
-            "NoSuchBucket",
-            "InvalidBucketName",
-            "AccessDenied",
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "PermanentRedirect",
-            "AuthorizationHeaderMalformed",
-            "NotImplemented",
-        ];
         let denied = matches!(
             error,
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::NotImplemented { .. }
+            Error::NotFound { .. }
+                | Error::PermissionDenied { .. }
+                | Error::Unauthenticated { .. }
+                | Error::NotImplemented { .. }
         );
-        if denied || codes.iter().any(|code| text.contains(code)) {
+        let says = |status: &u16| text.contains(&format!("status code: {status} "));
+        if denied || [301, 400, 401, 403, 404, 405, 501].iter().any(says) {
             return LakeError::Refused {
                 location: self.url.to_string(),
                 message: text,

@@ -4,6 +4,7 @@ mod compaction;
 mod fixture;
 mod golden;
 mod power;
+mod python;
 mod readers;
 mod simulated;
 mod speed;
