@@ -65,7 +65,8 @@ async fn write_and_die(
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut deaths = 0;
     loop {
-        let life = longest.mul_f64(random.random_range(0.1..1.0));
+        // Longer and longer, so that a busy machine comes to an end, too.
+        let life = longest.mul_f64(random.random_range(0.1..1.0)) * (1 + deaths / 4);
         let life_seed = random.random();
         match tokio::time::timeout(life, write(&place, &partitions, end, life_seed)).await {
             Ok(Ok(())) => return deaths,
