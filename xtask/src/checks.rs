@@ -19,12 +19,13 @@ const COMPOSE_FILES: &[&str] = &["docker-compose.yml", "xtask/src/services/compo
 /// Licences, bans and sources of all dependencies: what can be checked with what is on the disk.
 pub(crate) fn deny() -> Result<(), String> {
     // Its warnings (a crate in two versions) are many and are looked at on purpose, not in passing.
-    cargo_deny(&["--log-level", "error", "check", "licenses", "bans", "sources"])
+    let arguments = "--locked --log-level error check licenses bans sources";
+    cargo_deny(&arguments.split(' ').collect::<Vec<_>>())
 }
 
 /// Known holes in dependencies, by a database that is fetched from the network.
 pub(crate) fn advisories() -> Result<(), String> {
-    cargo_deny(&["check", "advisories"])
+    cargo_deny(&["--locked", "check", "advisories"])
 }
 
 fn cargo_deny(arguments: &[&str]) -> Result<(), String> {
