@@ -13,6 +13,7 @@ mod destinations;
 mod docs;
 mod metrics;
 mod needs;
+mod open_journal;
 mod openapi;
 mod priority;
 mod problem;
@@ -28,7 +29,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::embedded::Health;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -37,13 +37,14 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, AccessError, keep_fresh};
 use crate::config::Config;
 pub use catalog::CatalogError;
+pub(crate) use open_journal::journal_directory;
 pub(crate) use priority::let_the_sink_go_first;
 use routes::{Front, Routes};
 pub(crate) use signals::Signals;
 pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
-pub(crate) use stages::{adopt_tables, journal_directory, open_tables, read_only_router};
+pub(crate) use stages::{adopt_tables, open_tables, read_only_router};
 use tls::Tls;
 
 /// How often a shutdown says whom it waits for.
@@ -164,17 +165,7 @@ impl Server {
     }
 
     async fn journal_poisoned(&self) -> String {
-        let mut health = self.stages.journal_health();
-        let poisoned = health
-            .wait_for(|health| matches!(health, Health::Poisoned(_)))
-            .await;
-        if let Ok(health) = poisoned
-            && let Health::Poisoned(error) = &*health
-        {
-            return error.to_string();
-        }
-        // The journal was closed in order.
-        std::future::pending().await
+        self.stages.journal_health().poisoned().await
     }
 
     /// Ends in flow order within the configured time. Gives whether everything was through by then; what was

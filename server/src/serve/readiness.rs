@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use journal::embedded::Health;
 use lake::Table;
 use serde_json::{Value, json};
 use sink::{DatabaseProgress, LakeProgress, StreamProgress};
-use tokio::sync::watch;
 use tokio::time::timeout;
+
+use super::open_journal::JournalHealth;
 
 /// A lake that does not tell its version within this time is not reachable.
 const LAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const LAKE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Readiness {
     /// Whether this process takes events, so whether its journal must.
     pub(super) takes_events: bool,
-    pub(super) journal: watch::Receiver<Health>,
+    pub(super) journal: JournalHealth,
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) sink: Option<LakeProgress>,
     pub(super) databases: Vec<DatabaseProgress>,
@@ -39,7 +39,7 @@ impl Readiness {
     /// Whether it is ready, and the body that says why or why not.
     pub(super) async fn look(&self) -> (bool, Value) {
         let draining = self.draining.load(Ordering::Relaxed);
-        let journal = self.journal();
+        let journal = self.journal.check(self.takes_events);
         let lake = self.lake().await;
         let ready = !draining && journal.is_ok() && lake.is_ok();
         let state = |found: &Result<(), String>| match found {
@@ -55,16 +55,6 @@ impl Readiness {
             "destinations": self.destinations_lag().await,
         });
         (ready, body)
-    }
-
-    fn journal(&self) -> Result<(), String> {
-        match &*self.journal.borrow() {
-            Health::Poisoned(error) => Err(error.to_string()),
-            _ if !self.takes_events => Ok(()),
-            Health::Writable => Ok(()),
-            Health::ReadOnly => Err("the journal is open for reading only".to_owned()),
-            Health::DiskReserve => Err("the disk has no more free than its reserve".to_owned()),
-        }
     }
 
     /// One table stands for all: they lie in one store.

@@ -4,6 +4,10 @@
 //! Whoever takes events or removes segments holds the journal's lock, so `ingest` and `sink` belong into one
 //! process; `ingest` alone is allowed and warned about, because its journal only grows. `analytics` alone opens
 //! journal and lake for reading, beside a process that writes them.
+//!
+//! # Roles over Kafka
+//! Every role may be a process of its own, and there may be several of each. `ingest` alone knows no lake; sinks share
+//! the partitions as members of a group; each process keeps its own catalog in its own data directory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,21 +17,18 @@ use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
 use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions};
-use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
 use journal::{Batcher, Journal};
 use lake::{Lake, LakeOptions, Table};
 use sink::{DatabaseSink, LakeSink};
-use tokio::sync::watch;
 
 use super::catalog::{self, CatalogError};
 use super::destinations;
+use super::open_journal::{JournalHealth, OpenJournal};
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
 use super::timed::TimedJournal;
 use crate::config::{Config, JournalKind, Roles};
 
-/// The journal's directory in the data directory.
-const JOURNAL: &str = "journal";
 /// Where queries keep per-file aggregates and spill, in the data directory.
 const QUERIES: &str = "analytics";
 
@@ -74,9 +75,6 @@ pub enum StartError {
         /// Where the journal ends.
         end: Position,
     },
-    /// Something is configured that is not built yet.
-    #[error("{0} is not built yet")]
-    NotBuilt(&'static str),
     /// A destination cannot have the tables that it is configured with, or its URL is none.
     #[error("destination `{name}`")]
     Destination {
@@ -104,7 +102,7 @@ pub(super) struct Stages {
     pub(super) catalog: Catalog,
     pub(super) ingest: Option<Ingest>,
     pub(super) questions: Option<axum::Router>,
-    embedded: Arc<EmbeddedJournal>,
+    open_journal: OpenJournal,
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
     databases: Vec<DatabaseSink>,
@@ -119,27 +117,34 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         sink,
         analytics,
     } = config.roles;
-    if config.journal.kind == JournalKind::Kafka {
-        return Err(StartError::NotBuilt("`journal.kind = \"kafka\"`"));
-    }
     let writes = ingest || sink;
     let sink_runtime = sink.then(SinkRuntime::start).transpose();
     let sink_runtime = sink_runtime.map_err(|error| StartError::Thread(error.to_string()))?;
     let_the_sink_go_first();
-    let catalog = open_catalog(config, writes)?;
-    let embedded = open_journal(config, writes).await?;
-    let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(Arc::<EmbeddedJournal>::clone(&embedded)));
-    let lake = open_lake(config, journal.as_ref(), !sink).await?;
-    let tables = if sink || analytics {
-        tables_of(&lake, &catalog).await?
+    // Processes around Kafka share no data directory, so each keeps the catalog for itself.
+    let own_catalog = writes || config.journal.kind == JournalKind::Kafka;
+    let catalog = open_catalog(config, own_catalog)?;
+    let open_journal = OpenJournal::open(config, &streams_of(&catalog), writes).await?;
+    let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(open_journal.journal()));
+    let kafka = config.journal.kind == JournalKind::Kafka;
+    // Who takes events only needs no lake; of an embedded journal it must know that it is not an old copy.
+    let lake = if sink || analytics || !kafka {
+        Some(open_lake(config, journal.as_ref(), !sink).await?)
     } else {
-        tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
-        Vec::new()
+        None
     };
-    if sink {
+    let mut tables = match &lake {
+        Some(lake) => tables_of(lake, &catalog).await?,
+        None => Vec::new(),
+    };
+    if sink || (ingest && !kafka) {
         check_positions(&*journal, &tables).await?;
-    } else if ingest {
-        check_positions(&*journal, &tables_of(&lake, &catalog).await?).await?;
+    }
+    if !sink && !analytics {
+        if !kafka {
+            tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
+        }
+        tables = Vec::new();
     }
     let lake_sink = match &sink_runtime {
         Some(runtime) => {
@@ -165,10 +170,9 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         }
         None => Vec::new(),
     };
-    let questions = if analytics {
-        Some(open_questions(config, &catalog, &journal, &lake).await?)
-    } else {
-        None
+    let questions = match &lake {
+        Some(lake) if analytics => Some(open_questions(config, &catalog, &journal, lake).await?),
+        _ => None,
     };
     let ingest = ingest.then(|| {
         let options = IngestOptions {
@@ -186,7 +190,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         catalog,
         ingest,
         questions,
-        embedded,
+        open_journal,
         tables,
         sink: lake_sink,
         databases,
@@ -199,7 +203,7 @@ impl Stages {
     pub(super) fn readiness(&self) -> Readiness {
         Readiness {
             takes_events: self.ingest.is_some(),
-            journal: self.embedded.health(),
+            journal: self.open_journal.health(),
             tables: self.tables.clone(),
             sink: self.sink.as_ref().map(LakeSink::progress),
             databases: self.databases.iter().map(DatabaseSink::progress).collect(),
@@ -207,9 +211,9 @@ impl Stages {
         }
     }
 
-    /// What the journal takes, now and later.
-    pub(super) fn journal_health(&self) -> watch::Receiver<Health> {
-        self.embedded.health()
+    /// Whether the journal takes events, now and later.
+    pub(super) fn journal_health(&self) -> JournalHealth {
+        self.open_journal.health()
     }
 
     /// Waits until an fsync of the lake fails, and gives the reason (I-8). For ever when all is well.
@@ -233,7 +237,7 @@ impl Stages {
             }
         };
         join(lake, databases).await;
-        self.embedded.close().await;
+        self.open_journal.close().await;
     }
 }
 
@@ -283,7 +287,9 @@ pub(super) fn http_options(config: &Config) -> HttpOptions {
 /// A router that answers questions about a data directory without writing anything in it.
 pub(crate) async fn read_only_router(config: Config) -> Result<axum::Router, StartError> {
     let catalog = open_catalog(&config, false)?;
-    let journal: Arc<dyn Journal> = open_journal(&config, false).await?;
+    let journal = OpenJournal::open(&config, &streams_of(&catalog), false)
+        .await?
+        .journal();
     let lake = open_lake(&config, journal.as_ref(), true).await?;
     open_questions(&config, &catalog, &journal, &lake).await
 }
@@ -291,7 +297,9 @@ pub(crate) async fn read_only_router(config: Config) -> Result<axum::Router, Sta
 /// Every table of a data directory.
 pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<Arc<Table>>, StartError> {
     let catalog = open_catalog(config, false)?;
-    let journal = open_journal(config, false).await?;
+    let journal = OpenJournal::open(config, &streams_of(&catalog), false)
+        .await?
+        .journal();
     let lake = open_lake(config, journal.as_ref(), read_only).await?;
     tables_of(&lake, &catalog).await
 }
@@ -301,7 +309,8 @@ pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<
 pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<Vec<StreamName>, StartError> {
     let catalog = open_catalog(config, false)?;
     // For writing: it may be a new one, and nobody else may be at work.
-    let journal = open_journal(config, true).await?;
+    let open_journal = OpenJournal::open(config, &streams_of(&catalog), true).await?;
+    let journal = open_journal.journal();
     let lake = open_lake(config, journal.as_ref(), false).await?;
     let mut adopted = Vec::new();
     for stream in catalog.iter() {
@@ -313,7 +322,7 @@ pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<
         lake.adopt(Arc::clone(stream), &start).await?;
         adopted.push(stream.name.clone());
     }
-    journal.close().await;
+    open_journal.close().await;
     Ok(adopted)
 }
 
@@ -331,40 +340,9 @@ fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
     })
 }
 
-/// Opens the journal on a thread for such work: after a crash it reads the last segment.
-async fn open_journal(config: &Config, writes: bool) -> Result<Arc<EmbeddedJournal>, StartError> {
-    let options = EmbeddedOptions {
-        directory: journal_directory(config),
-        segment_bytes: config.journal.segment_bytes,
-        queue_bytes: usize::try_from(config.journal.queue_bytes).unwrap_or(usize::MAX),
-        retain: config.journal.retain,
-        disk_reserve_bytes: config.journal.disk_reserve_bytes,
-    };
-    let open = move || {
-        if writes {
-            EmbeddedJournal::open(options)
-        } else {
-            EmbeddedJournal::open_read_only(options)
-        }
-    };
-    let opened = tokio::task::spawn_blocking(open).await;
-    let journal = opened
-        .map_err(|error| StartError::Thread(error.to_string()))?
-        .map_err(|error| StartError::Journal(error.into()))?;
-    let recovered = journal.recovered();
-    tracing::info!(
-        id = %journal.id(),
-        generation = recovered.generation,
-        segments = recovered.segments,
-        bytes_cut = recovered.bytes_cut,
-        "journal is open"
-    );
-    Ok(journal)
-}
-
-/// Where the journal of a data directory is.
-pub(crate) fn journal_directory(config: &Config) -> PathBuf {
-    config.data_dir.join(JOURNAL)
+/// Every stream, in the order of their names.
+fn streams_of(catalog: &Catalog) -> Vec<Arc<StreamDeclaration>> {
+    catalog.iter().cloned().collect()
 }
 
 async fn open_lake(config: &Config, journal: &dyn Journal, read_only: bool) -> Result<Arc<Lake>, StartError> {

@@ -1,0 +1,172 @@
+//! The journal that is configured, opened: files of this machine or topics of Kafka.
+//!
+//! Everything behind it sees `dyn Journal`; what differs is here: how it is opened, whether it takes events, and how it
+//! is closed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use event::StreamDeclaration;
+use journal::Journal;
+use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
+use journal::kafka::{KafkaHealth, KafkaJournal, KafkaOptions};
+use tokio::sync::watch;
+
+use super::stages::StartError;
+use crate::config::{Config, JournalKind};
+
+/// The embedded journal's directory in the data directory.
+const DIRECTORY: &str = "journal";
+
+/// An open journal.
+#[derive(Clone)]
+pub(super) enum OpenJournal {
+    /// In files of this machine.
+    Embedded(Arc<EmbeddedJournal>),
+    /// In topics.
+    Kafka(Arc<KafkaJournal>),
+}
+
+/// Whether a journal takes events, now and later.
+#[derive(Clone, Debug)]
+pub(super) enum JournalHealth {
+    /// Of the embedded one.
+    Embedded(watch::Receiver<Health>),
+    /// Of the one on Kafka.
+    Kafka(watch::Receiver<KafkaHealth>),
+}
+
+impl OpenJournal {
+    /// Opens it; the embedded one for writing or for reading beside a process that writes.
+    pub(super) async fn open(
+        config: &Config,
+        streams: &[Arc<StreamDeclaration>],
+        writes: bool,
+    ) -> Result<Self, StartError> {
+        match config.journal.kind {
+            JournalKind::Embedded => Ok(Self::Embedded(open_embedded(config, writes).await?)),
+            JournalKind::Kafka => Ok(Self::Kafka(open_kafka(config, streams).await?)),
+        }
+    }
+
+    /// The contract.
+    pub(super) fn journal(&self) -> Arc<dyn Journal> {
+        match self {
+            Self::Embedded(journal) => Arc::<EmbeddedJournal>::clone(journal),
+            Self::Kafka(journal) => Arc::<KafkaJournal>::clone(journal),
+        }
+    }
+
+    /// Whether it takes events.
+    pub(super) fn health(&self) -> JournalHealth {
+        match self {
+            Self::Embedded(journal) => JournalHealth::Embedded(journal.health()),
+            Self::Kafka(journal) => JournalHealth::Kafka(journal.health()),
+        }
+    }
+
+    /// Waits for what is under way, and takes nothing any more.
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Embedded(journal) => journal.close().await,
+            Self::Kafka(journal) => journal.close().await,
+        }
+    }
+}
+
+impl JournalHealth {
+    /// Whether it can be written, or read where `takes_events` is false; and the reason why not.
+    pub(super) fn check(&self, takes_events: bool) -> Result<(), String> {
+        match self {
+            Self::Embedded(health) => match &*health.borrow() {
+                Health::Poisoned(error) => Err(error.to_string()),
+                _ if !takes_events => Ok(()),
+                Health::Writable => Ok(()),
+                Health::ReadOnly => Err("the journal is open for reading only".to_owned()),
+                Health::DiskReserve => Err("the disk has no more free than its reserve".to_owned()),
+            },
+            Self::Kafka(health) => match &*health.borrow() {
+                KafkaHealth::Reachable => Ok(()),
+                KafkaHealth::Unreachable { message } | KafkaHealth::Replaced { message } => {
+                    Err(message.clone())
+                }
+            },
+        }
+    }
+
+    /// Waits until only a restart helps, and gives the reason (I-8). For ever when all is well, and on Kafka, where
+    /// brokers come back and nothing has to be recovered here.
+    pub(super) async fn poisoned(&mut self) -> String {
+        if let Self::Embedded(health) = self {
+            let poisoned = health
+                .wait_for(|health| matches!(health, Health::Poisoned(_)))
+                .await;
+            if let Ok(health) = poisoned
+                && let Health::Poisoned(error) = &*health
+            {
+                return error.to_string();
+            }
+        }
+        // The journal was closed in order, or never stops.
+        std::future::pending().await
+    }
+}
+
+/// Opens the embedded journal on a thread for such work: after a crash it reads the last segment.
+async fn open_embedded(config: &Config, writes: bool) -> Result<Arc<EmbeddedJournal>, StartError> {
+    let options = EmbeddedOptions {
+        directory: journal_directory(config),
+        segment_bytes: config.journal.segment_bytes,
+        queue_bytes: usize::try_from(config.journal.queue_bytes).unwrap_or(usize::MAX),
+        retain: config.journal.retain,
+        disk_reserve_bytes: config.journal.disk_reserve_bytes,
+    };
+    let open = move || {
+        if writes {
+            EmbeddedJournal::open(options)
+        } else {
+            EmbeddedJournal::open_read_only(options)
+        }
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    let journal = opened
+        .map_err(|error| StartError::Thread(error.to_string()))?
+        .map_err(|error| StartError::Journal(error.into()))?;
+    let recovered = journal.recovered();
+    tracing::info!(
+        id = %journal.id(),
+        generation = recovered.generation,
+        segments = recovered.segments,
+        bytes_cut = recovered.bytes_cut,
+        "journal is open"
+    );
+    Ok(journal)
+}
+
+async fn open_kafka(
+    config: &Config,
+    streams: &[Arc<StreamDeclaration>],
+) -> Result<Arc<KafkaJournal>, StartError> {
+    let kafka = &config.journal.kafka;
+    let options = KafkaOptions {
+        topic_prefix: kafka.topic_prefix.clone(),
+        partitions: kafka.partitions.unwrap_or(0),
+        replication: kafka.replication,
+        retention: kafka.retention,
+        create_topics: kafka.create_topics,
+        timeout: kafka.timeout,
+        queue_bytes: usize::try_from(config.journal.queue_bytes).unwrap_or(usize::MAX),
+        session_timeout: kafka.session_timeout,
+        properties: kafka.properties.0.clone(),
+        ..KafkaOptions::new(kafka.brokers.clone())
+    };
+    let opened = KafkaJournal::open(options, streams).await;
+    let journal = opened.map_err(|error| StartError::Journal(error.into()))?;
+    tracing::info!(id = %journal.id(), topics = streams.len(), "journal is open");
+    Ok(journal)
+}
+
+/// Where the embedded journal of a data directory is.
+pub(crate) fn journal_directory(config: &Config) -> PathBuf {
+    config.data_dir.join(DIRECTORY)
+}
