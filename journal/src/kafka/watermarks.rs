@@ -12,6 +12,7 @@ use event::{Offset, Partition, Position};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
+use tokio::time::sleep;
 
 use super::error::{describe, read_error};
 use super::topics::Topic;
@@ -21,6 +22,9 @@ use crate::ReadError;
 /// For how long a beginning that was read is good enough to open a reader by. It only rises, and a reader that
 /// stands below it says so when it reads.
 const START_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long until somebody asks again who leads a partition.
+const MOVING: Duration = Duration::from_millis(50);
 
 /// Which end of a partition is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +125,47 @@ async fn ask(inner: &Arc<Inner>, topic: &Arc<Topic>, side: Side) -> Result<Vec<P
         message: "too many questions wait for kafka".to_owned(),
     };
     let _turn = turn.map_err(late)?.map_err(|_| ReadError::Closed)?;
-    let (asking, asked) = (Arc::clone(inner), Arc::clone(topic));
-    let answered = tokio::task::spawn_blocking(move || ask_now(&asking, &asked, side, timeout)).await;
-    answered.map_err(|_| ReadError::Closed)?
+    let deadline = Instant::now() + timeout;
+    loop {
+        let (asking, asked) = (Arc::clone(inner), Arc::clone(topic));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answered = tokio::task::spawn_blocking(move || ask_now(&asking, &asked, side, left)).await;
+        match answered.map_err(|_| ReadError::Closed)? {
+            Ok(positions) => return Ok(positions),
+            Err(Unanswered::Moving(_)) if Instant::now() + MOVING < deadline => sleep(MOVING).await,
+            Err(Unanswered::Moving(error) | Unanswered::Failed(error)) => return Err(error),
+        }
+    }
 }
 
-fn ask_now(inner: &Inner, topic: &Topic, side: Side, timeout: Duration) -> Result<Vec<Position>, ReadError> {
+/// Why there are no positions.
+enum Unanswered {
+    /// A partition has no leader at this moment, as when its topic was just made or a broker went: soon it has one.
+    Moving(ReadError),
+    /// Anything else.
+    Failed(ReadError),
+}
+
+impl From<ReadError> for Unanswered {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Whether a partition's leader is being found.
+fn is_moving(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::ReplicaNotAvailable
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::FencedLeaderEpoch
+            | RDKafkaErrorCode::UnknownLeaderEpoch
+    )
+}
+
+fn ask_now(inner: &Inner, topic: &Topic, side: Side, timeout: Duration) -> Result<Vec<Position>, Unanswered> {
     let mut partitions = TopicPartitionList::with_capacity(topic.partitions as usize);
     for partition in topic.every_partition() {
         let side = match side {
@@ -139,7 +178,10 @@ fn ask_now(inner: &Inner, topic: &Topic, side: Side, timeout: Duration) -> Resul
     let answered = inner.asking.offsets_for_times(partitions, timeout);
     let answered = answered.map_err(|error| {
         inner.voice.ask_to_look();
-        read_error(&error)
+        match error.rdkafka_error_code() {
+            Some(code) if is_moving(code) => Unanswered::Moving(read_error(&error)),
+            _ => Unanswered::Failed(read_error(&error)),
+        }
     })?;
     let mut positions = Vec::with_capacity(topic.partitions as usize);
     for partition in topic.every_partition() {
@@ -149,12 +191,17 @@ fn ask_now(inner: &Inner, topic: &Topic, side: Side, timeout: Duration) -> Resul
             Some((Err(error), _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 inner.voice.ask_to_look();
-                return Err(ReadError::Unavailable {
+                let error = ReadError::Unavailable {
                     message: format!(
                         "partition {partition} of topic `{}`: {}",
                         topic.name,
                         describe(code)
                     ),
+                };
+                return Err(if is_moving(code) {
+                    Unanswered::Moving(error)
+                } else {
+                    Unanswered::Failed(error)
                 });
             }
             _ => None,
