@@ -114,10 +114,15 @@ fn post_and_kill(installation: &Installation, processes: &mut [Process], kills: 
             })
             .collect();
         let _ending = Ending(&stop);
+        // Each of them at least once, in any order.
+        let mut waiting: Vec<usize> = (0..processes.len()).collect();
         for _ in 0..kills {
             // The moment of the kill is what is varied here; nothing waits for anything.
             std::thread::sleep(Duration::from_millis(random.random_range(200..2_500)));
-            let killed = random.random_range(0..processes.len());
+            let killed = match waiting.len() {
+                0 => random.random_range(0..processes.len()),
+                left => waiting.swap_remove(random.random_range(0..left)),
+            };
             println!("killing {} {killed}", processes[killed].role);
             installation.kill_and_restart(&mut processes[killed]);
             if let Some(address) = addresses.get(killed) {
