@@ -173,7 +173,12 @@ impl Analytics {
         options: AnalyticsOptions,
     ) -> Result<Self, QueryError> {
         let bucket = lake.object_store();
-        let opened = Self::over(catalog, Box::new(LakeTables::new(lake)), journal, options)?;
+        let opened = Self::over(
+            catalog,
+            Box::new(LakeTables::new(lake, Arc::clone(&journal))),
+            journal,
+            options,
+        )?;
         if let Some((url, store)) = bucket {
             // Every session is a copy of the base, with the same environment.
             opened

@@ -106,13 +106,15 @@ pub(crate) trait Tables: Send + Sync + 'static {
 /// The lake's tables, each opened when it is first asked for.
 pub(crate) struct LakeTables {
     lake: Arc<Lake>,
+    journal: Arc<dyn Journal>,
     open: Mutex<HashMap<StreamName, Arc<Table>>>,
 }
 
 impl LakeTables {
-    pub(crate) fn new(lake: Arc<Lake>) -> Self {
+    pub(crate) fn new(lake: Arc<Lake>, journal: Arc<dyn Journal>) -> Self {
         Self {
             lake,
+            journal,
             open: Mutex::default(),
         }
     }
@@ -129,7 +131,8 @@ impl Tables for LakeTables {
                 match open.get(&stream.name) {
                     Some(table) => Arc::clone(table),
                     None => {
-                        let table = self.lake.table(Arc::clone(stream)).await?;
+                        let filled_by = self.journal.stream_id(&stream.name).to_string();
+                        let table = self.lake.table_of(Arc::clone(stream), &filled_by).await?;
                         open.insert(stream.name.clone(), Arc::clone(&table));
                         table
                     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use event::StreamDeclaration;
+use lake::{Location, StoreSettings};
 
 use super::access::{self, AccessConfig};
 use super::check::{Checked, Values};
@@ -106,8 +107,10 @@ pub struct JournalConfig {
 /// Settings of the lake and of what writes it.
 #[derive(Clone, Debug)]
 pub struct LakeConfig {
-    /// Its directory.
-    pub directory: PathBuf,
+    /// Where it lies.
+    pub location: Location,
+    /// How a bucket is reached: what the environment says.
+    pub store: StoreSettings,
     /// For how long removed files stay.
     pub keep_removed: Duration,
     /// When files are rolled and tables maintained.
@@ -210,14 +213,14 @@ pub(super) fn build(
     let files = ["tokens_file", "tls.certificate_file", "tls.key_file"].map(|key| taken.text(key));
     let access = access::build(files[0], files[1], files[2], problems);
     access::check_remote(&listen, allow_remote, &access, problems);
-    let directory = match lake_directory(taken.text("lake.url")) {
-        Ok(directory) => directory.unwrap_or_else(|| data_dir.join("lake")),
-        Err(message) => {
-            problems.push("lake.url", message);
-            PathBuf::new()
-        }
+    let location = match taken.text("lake.url") {
+        "" => Location::Directory(data_dir.join("lake")),
+        url => Location::parse(url).unwrap_or_else(|error| {
+            problems.push("lake.url", error.to_string());
+            Location::Directory(PathBuf::new())
+        }),
     };
-    let lake = lake(&taken, directory);
+    let lake = lake(&taken, location);
     if lake.sink.compact.small_bytes > lake.sink.compact.target_bytes {
         problems.push(
             "lake.compact.small",
@@ -309,7 +312,7 @@ fn roles(words: &[String]) -> Roles {
     }
 }
 
-fn lake(taken: &Taken<'_>, directory: PathBuf) -> LakeConfig {
+fn lake(taken: &Taken<'_>, location: Location) -> LakeConfig {
     let sink = sink::LakeSinkOptions {
         group: taken.text("lake.group").to_owned(),
         roll_bytes: taken.number("lake.roll.size"),
@@ -332,20 +335,9 @@ fn lake(taken: &Taken<'_>, directory: PathBuf) -> LakeConfig {
         ..sink::LakeSinkOptions::default()
     };
     LakeConfig {
-        directory,
+        location,
+        store: StoreSettings::of_environment(),
         keep_removed: taken.span("lake.keep_removed"),
         sink,
-    }
-}
-
-/// The directory that `lake.url` names, if it names one.
-fn lake_directory(url: &str) -> Result<Option<PathBuf>, String> {
-    match url.split_once("://") {
-        None if url.is_empty() => Ok(None),
-        None => Ok(Some(PathBuf::from(url))),
-        Some(("file", path)) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
-        Some(("file", _)) => Err("a file:// URL needs an absolute path, as \"file:///var/lake\"".to_owned()),
-        // The URL is not shown: it may carry credentials.
-        Some((scheme, _)) => Err(format!("`{scheme}://` is not built yet: write a directory")),
     }
 }

@@ -134,7 +134,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         None
     };
     let mut tables = match &lake {
-        Some(lake) => tables_of(lake, &catalog).await?,
+        Some(lake) => tables_of(lake, &*journal, &catalog).await?,
         None => Vec::new(),
     };
     if sink || (ingest && !kafka) {
@@ -301,7 +301,7 @@ pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<
         .await?
         .journal();
     let lake = open_lake(config, journal.as_ref(), read_only).await?;
-    tables_of(&lake, &catalog).await
+    tables_of(&lake, &*journal, &catalog).await
 }
 
 /// Lets the journal of a data directory fill the tables of these streams (of all, when none is named) from its
@@ -319,7 +319,8 @@ pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<
         }
         let start = journal.start(&stream.name).await;
         let start = start.map_err(|error| StartError::Journal(error.into()))?;
-        lake.adopt(Arc::clone(stream), &start).await?;
+        let filled_by = journal.stream_id(&stream.name).to_string();
+        lake.adopt_of(Arc::clone(stream), &filled_by, &start).await?;
         adopted.push(stream.name.clone());
     }
     open_journal.close().await;
@@ -348,16 +349,24 @@ fn streams_of(catalog: &Catalog) -> Vec<Arc<StreamDeclaration>> {
 async fn open_lake(config: &Config, journal: &dyn Journal, read_only: bool) -> Result<Arc<Lake>, StartError> {
     let options = LakeOptions {
         read_only,
+        store: config.lake.store.clone(),
+        // Around Kafka there may be several sinks.
+        shared: config.journal.kind == JournalKind::Kafka,
         keep_removed: config.lake.keep_removed,
-        ..LakeOptions::new(config.lake.directory.clone(), journal.id().to_string())
+        ..LakeOptions::new(config.lake.location.clone(), journal.id().to_string())
     };
     Ok(Lake::open(options).await?)
 }
 
-async fn tables_of(lake: &Lake, catalog: &Catalog) -> Result<Vec<Arc<Table>>, StartError> {
+async fn tables_of(
+    lake: &Lake,
+    journal: &dyn Journal,
+    catalog: &Catalog,
+) -> Result<Vec<Arc<Table>>, StartError> {
     let mut tables = Vec::new();
     for stream in catalog.iter() {
-        tables.push(lake.table(Arc::clone(stream)).await?);
+        let filled_by = journal.stream_id(&stream.name).to_string();
+        tables.push(lake.table_of(Arc::clone(stream), &filled_by).await?);
     }
     Ok(tables)
 }

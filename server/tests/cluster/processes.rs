@@ -1,7 +1,7 @@
 //! The processes of one small installation, and the servers behind them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -108,6 +108,20 @@ pub(crate) struct Process {
     pub(crate) program: Program,
 }
 
+impl Process {
+    /// Ends as a power cut of the process would.
+    pub(crate) fn kill(&mut self) {
+        self.program.child.kill().expect("kill");
+        self.program.child.wait().expect("the end");
+    }
+
+    /// Ends in order, and says how.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.program.signal("TERM");
+        self.program.wait()
+    }
+}
+
 /// An installation under a name of its own, so that tests share the servers.
 pub(crate) struct Installation {
     pub(crate) folder: tempfile::TempDir,
@@ -173,10 +187,8 @@ group = "{name}.postgres"
         Program::start(directory, &["--config", config, "--role", role])
     }
 
-    /// Kills a process and starts it again.
-    pub(crate) fn kill_and_restart(&self, process: &mut Process) {
-        process.program.child.kill().expect("kill");
-        process.program.child.wait().expect("the end");
+    /// Starts a process that has ended again, in its directory.
+    pub(crate) fn restart(&self, process: &mut Process) {
         process.program = self.run(process.role, &process.directory);
     }
 
