@@ -5,7 +5,9 @@ import sys
 
 import deltalake
 
-ledgers, table, counted = sys.argv[1:]
+ledgers, table, counted, *parts = sys.argv[1:]
+# On several partitions a batch that was not acknowledged may be there in part.
+in_parts = parts == ["parts"]
 sent, acknowledged = {}, set()
 for ledger in pathlib.Path(ledgers).glob("ledger-*"):
     for line in ledger.read_text().splitlines():
@@ -46,6 +48,9 @@ for key, lines in sent.items():
             problems.append(f"LOST: batch {key} of {lines} lines was acknowledged and is not there")
         continue
     unknown_stored += key not in acknowledged
+    count, distinct, smallest, largest = found
+    if in_parts and key not in acknowledged and count == distinct and 0 <= smallest <= largest < lines:
+        continue
     if found != (lines, lines, 0, lines - 1):
         problems.append(
             f"batch {key} of {lines} lines, acknowledged: {key in acknowledged}, "
