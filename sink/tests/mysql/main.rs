@@ -5,5 +5,6 @@
 
 mod faults;
 mod mappings;
+mod speed;
 mod values;
 mod world;
