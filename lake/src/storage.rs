@@ -24,6 +24,7 @@ use crate::disk::SyncPoint;
 use crate::durable::{Durable, DurableFile};
 use crate::error::LakeError;
 use rows::Opened;
+pub(crate) use rows::Rows;
 
 /// The directory of a table's log.
 pub(crate) const LOG: &str = "_delta_log";

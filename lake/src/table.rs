@@ -22,6 +22,7 @@ mod commit;
 mod compaction;
 mod definition;
 mod follow;
+mod partition_rows;
 mod retention;
 mod unlisted;
 mod vacuum;
@@ -46,6 +47,7 @@ use crate::tables::Engine;
 use crate::verify::{VerifyReport, verify};
 use crate::writer::{FileWriter, NewFile, WrittenFile};
 use compaction::Cancel;
+pub use partition_rows::PartitionRows;
 use unlisted::Unlisted;
 pub(crate) use unlisted::UnlistedName;
 

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use event::{Offset, Partition, Position, StreamDeclaration};
-use journal::{Decoded, Journal, JournalReader, Record, RecordDecoder};
+use journal::{Decoded, Journal, JournalReader, ReadError, Record, RecordDecoder};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::options::DatabaseOptions;
+use super::refill::{Bounds, Refill};
 use super::rows::Rows;
 use crate::SinkError;
 use crate::group::Phase;
@@ -38,6 +39,14 @@ enum Until {
     Drained(Offset, Instant),
 }
 
+/// How reading the lake ended.
+enum Refilled {
+    /// The journal goes on here.
+    To(Offset),
+    /// It is to end, or nobody takes the rows any more.
+    Ended,
+}
+
 /// What woke the gatherer.
 enum Wake {
     Release,
@@ -49,8 +58,32 @@ enum Wake {
 impl Gatherer {
     /// Fills one [`Rows`] after the other from `from` on. Ends when it was told to stop and what the journal had
     /// then is read, or when nobody takes the rows any more.
-    pub(super) async fn run(mut self, from: Offset, out: mpsc::Sender<Arc<Rows>>) -> Result<(), SinkError> {
-        let position = Position::new(self.partition, from);
+    pub(super) async fn run(
+        mut self,
+        mut from: Offset,
+        out: mpsc::Sender<Arc<Rows>>,
+    ) -> Result<(), SinkError> {
+        loop {
+            let gone = match self.read_journal(&mut from, &out).await {
+                Err(SinkError::Read(gone @ ReadError::Gone { .. })) => gone,
+                done => return done,
+            };
+            match self.read_lake(from, &out).await? {
+                Some(Refilled::To(end)) => from = end,
+                Some(Refilled::Ended) => return Ok(()),
+                // It never jumps.
+                None => return Err(gone.into()),
+            }
+        }
+    }
+
+    /// Reads the journal from `from` on, which moves with what was given away.
+    async fn read_journal(
+        &mut self,
+        from: &mut Offset,
+        out: &mpsc::Sender<Arc<Rows>>,
+    ) -> Result<(), SinkError> {
+        let position = Position::new(self.partition, *from);
         let mut reader = self.journal.reader(&self.stream.name, position).await?;
         let mut until = Until::Told;
         loop {
@@ -60,10 +93,56 @@ impl Gatherer {
             };
             let (rows, ended) = self.fill(reader.as_mut(), &mut until).await?;
             if rows.to() > rows.from() {
+                *from = rows.to();
                 place.send(Arc::new(rows));
             }
             if ended {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Reads the lake, which has what the journal has no more. `None` when it does not have it either.
+    async fn read_lake(
+        &mut self,
+        from: Offset,
+        out: &mpsc::Sender<Arc<Rows>>,
+    ) -> Result<Option<Refilled>, SinkError> {
+        let same = |table: &&Arc<lake::Table>| table.declaration().name == self.stream.name;
+        let Some(table) = self.options.refill.iter().find(same) else {
+            return Ok(None);
+        };
+        let bounds = Bounds {
+            rows: self.options.batch_rows,
+            bytes: self.options.batch_bytes,
+        };
+        let position = Position::new(self.partition, from);
+        let Some(mut refill) = Refill::begin(table, position, bounds).await? else {
+            return Ok(None);
+        };
+        metrics::counter!("tidemill_destination_refills_total", "destination" => self.options.name.clone())
+            .increment(1);
+        tracing::info!(
+            destination = self.options.name,
+            stream = self.stream.name.as_str(),
+            partition = %self.partition,
+            %from,
+            to = %refill.end,
+            "reads the lake, the journal does not have these records any more"
+        );
+        let mut phase = self.phase.clone();
+        loop {
+            let Ok(place) = out.reserve().await else {
+                return Ok(Some(Refilled::Ended));
+            };
+            tokio::select! {
+                biased;
+                // There may be hours of it: whoever is told to stop goes on after the next start.
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => return Ok(Some(Refilled::Ended)),
+                rows = refill.rows.recv() => match rows {
+                    Some(rows) => place.send(Arc::new(rows?)),
+                    None => return Ok(Some(Refilled::To(refill.end))),
+                }
             }
         }
     }

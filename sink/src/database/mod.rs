@@ -28,6 +28,7 @@ pub mod mapping;
 pub(crate) mod moment;
 mod options;
 mod pool;
+mod refill;
 pub mod rows;
 pub mod session;
 pub mod transaction;

@@ -1,6 +1,7 @@
 //! Settings of a database destination, whatever the database.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use event::StreamName;
@@ -33,6 +34,9 @@ pub struct DatabaseOptions {
     pub transaction_timeout: Duration,
     /// For how long a shutdown goes on reading and writing what the journal still has. Default: 10 s.
     pub drain: Duration,
+    /// The lake's tables: what the journal does not have any more is read from there. Default: none, so that such a
+    /// stream stops.
+    pub refill: Vec<Arc<lake::Table>>,
     /// The first wait after a failure, doubling from there. Default: 100 ms.
     pub retry_first: Duration,
     /// The longest wait between two tries. Default: 10 s.
@@ -53,6 +57,7 @@ impl Default for DatabaseOptions {
             connect_timeout: Duration::from_secs(10),
             transaction_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
+            refill: Vec::new(),
             retry_first: Duration::from_millis(100),
             retry_longest: Duration::from_secs(10),
         }

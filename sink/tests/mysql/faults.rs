@@ -17,12 +17,12 @@ use crate::world::{Server, World, batch, connect, mysql_url, quick, soak, stream
 
 const SEED: u64 = 4_711;
 
-fn counted() -> Arc<StreamDeclaration> {
+pub(crate) fn counted() -> Arc<StreamDeclaration> {
     stream("[counted]\n[counted.fields]\nn = \"int\"\nword = \"string\"\n")
 }
 
 /// Lines of the next `count` numbers.
-fn lines(next: &AtomicU64, count: u64) -> String {
+pub(crate) fn lines(next: &AtomicU64, count: u64) -> String {
     let first = next.fetch_add(count, Ordering::SeqCst);
     let mut lines = String::new();
     for n in first..first + count {
@@ -32,7 +32,7 @@ fn lines(next: &AtomicU64, count: u64) -> String {
 }
 
 /// Each number below `next` is there once and nothing else is.
-async fn assert_each_once(world: &World, next: &AtomicU64) {
+pub(crate) async fn assert_each_once(world: &World, next: &AtomicU64) {
     let rows = world
         .rows("SELECT COUNT(*), COUNT(DISTINCT n), MIN(n), MAX(n) FROM counted")
         .await;

@@ -5,6 +5,7 @@
 
 mod faults;
 mod mappings;
+mod refill;
 mod speed;
 mod values;
 mod world;

@@ -64,7 +64,7 @@ impl World {
     pub(crate) async fn new(server_url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut options = EmbeddedOptions::new(folder.path().join("journal"));
-        (options.disk_reserve_bytes, options.segment_bytes) = (0, 1 << 20);
+        (options.disk_reserve_bytes, options.segment_bytes) = (0, 64 << 10);
         let journal = EmbeddedJournal::open(options).expect("opens");
         let database = format!("tidemill_test_{:016x}", rand::rng().random::<u64>());
         let mut conn = connect(server_url).await;
