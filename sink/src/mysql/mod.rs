@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use mysql_async::{Opts, OptsBuilder, SslOpts, UrlError};
+use mysql_async::{Opts, OptsBuilder, UrlError};
 
 use crate::database::{Database, DatabaseError, MappingError, Session, TargetTable};
 use session::MysqlSession;
@@ -61,10 +61,11 @@ pub enum LoadData {
 /// How to reach a server.
 #[derive(Clone, Default)]
 pub struct MysqlOptions {
-    /// `mysql://user:password@host:port/database?require_ssl=true`. It may carry a password, so it is never shown.
+    /// `mysql://user:password@host:port/database?require_ssl=true&ssl_ca=/etc/ca.pem`. It may carry a password, so
+    /// it is never shown.
     pub url: String,
-    /// A file of PEM certificates that the server's is checked against; asks for TLS. Default: none, so that with
-    /// `require_ssl=true` the usual public authorities count.
+    /// A file of PEM certificates that the server's is checked against; asks for TLS, as `ssl_ca` of the URL does.
+    /// Default: none, so that with `require_ssl=true` the usual public authorities count.
     pub ca_file: Option<PathBuf>,
     /// Whether rows go by `LOAD DATA LOCAL INFILE`. Default: when the server allows it.
     pub load_data: LoadData,
@@ -90,7 +91,7 @@ pub enum MysqlUrlError {
     Malformed,
     /// It has a parameter that is not known, or one with a wrong value.
     #[error(
-        "it has a parameter that is not known or has a wrong value; known are `require_ssl`, `verify_ca`, \
+        "it has a parameter that is not known or has a wrong value; known are `require_ssl`, `ssl_ca`, `verify_ca`, \
          `verify_identity`, `built_in_roots`, `socket`, `compression`, `tcp_keepalive`, `enable_cleartext_plugin`"
     )]
     Parameter,
@@ -117,7 +118,8 @@ impl MysqlDatabase {
     /// # Errors
     /// [`MysqlUrlError`] (input), without any part of the URL.
     pub fn new(options: &MysqlOptions) -> Result<Self, MysqlUrlError> {
-        let opts = Opts::from_url(&options.url).map_err(|error| match error {
+        let (url, ssl_ca) = take_ssl_ca(&options.url)?;
+        let opts = Opts::from_url(&url).map_err(|error| match error {
             UrlError::UnknownParameter { .. }
             | UrlError::InvalidParamValue { .. }
             | UrlError::FeatureRequired { .. }
@@ -138,8 +140,8 @@ impl MysqlDatabase {
             // Updates are counted by what they change.
             .client_found_rows(false)
             .stmt_cache_size(0);
-        if let Some(file) = &options.ca_file {
-            let ssl = ssl.unwrap_or_else(|| SslOpts::default().with_disable_built_in_roots(true));
+        if let Some(file) = ssl_ca.as_ref().or(options.ca_file.as_ref()) {
+            let ssl = ssl.unwrap_or_default().with_disable_built_in_roots(true);
             builder = builder.ssl_opts(ssl.with_root_certs(vec![file.clone().into()]));
         }
         Ok(Self {
@@ -149,6 +151,26 @@ impl MysqlDatabase {
             }),
         })
     }
+}
+
+/// The URL without `ssl_ca`, which is ours and not the driver's, and the file that it names.
+fn take_ssl_ca(url: &str) -> Result<(String, Option<PathBuf>), MysqlUrlError> {
+    let mut url = url::Url::parse(url).map_err(|_| MysqlUrlError::Malformed)?;
+    let (mut file, mut others) = (None, Vec::new());
+    for (name, value) in url.query_pairs() {
+        if name == "ssl_ca" {
+            file = Some(PathBuf::from(value.as_ref()));
+        } else {
+            others.push((name.into_owned(), value.into_owned()));
+        }
+    }
+    if file.is_some() {
+        url.set_query(None);
+        if !others.is_empty() {
+            url.query_pairs_mut().extend_pairs(others);
+        }
+    }
+    Ok((url.into(), file))
 }
 
 impl fmt::Debug for MysqlDatabase {

@@ -444,3 +444,54 @@ async fn limits_and_rights_of_the_server_are_waited_out() {
     assert_each_once(&world, &next).await;
     admin.disconnect().await.expect("disconnects");
 }
+
+/// A certificate of an own authority is checked against the file that the URL names, and another's is not taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_spoken_and_certificates_are_checked_as_the_url_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let name = |name: &str| rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut authority = name("authority");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&key).expect("signs");
+    let issuer = rcgen::Issuer::new(authority, key);
+    let server_key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = name("127.0.0.1").signed_by(&server_key, &issuer).expect("signs");
+    let stranger = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("signs");
+    for (file, text) in [
+        ("ca.pem", root.pem()),
+        ("server.pem", certificate.pem()),
+        ("server.key", server_key.serialize_pem()),
+        ("other.pem", stranger.cert.pem()),
+    ] {
+        std::fs::write(path(file), text).expect("writes");
+    }
+    let arguments = [
+        format!("--ssl-cert={}", path("server.pem")),
+        format!("--ssl-key={}", path("server.key")),
+    ];
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let Some(server) = Server::start(&arguments).await else {
+        return;
+    };
+    let world = World::new(&server.url()).await;
+    world.run("CREATE USER safe@'127.0.0.1' REQUIRE SSL").await;
+    world.run("GRANT ALL ON *.* TO safe@'127.0.0.1'").await;
+    for (parameters, connects) in [
+        (String::new(), false),
+        ("?require_ssl=true".to_owned(), false),
+        (format!("?ssl_ca={}", path("ca.pem")), true),
+        (format!("?ssl_ca={}&require_ssl=true", path("ca.pem")), true),
+        (format!("?require_ssl=true&ssl_ca={}", path("other.pem")), false),
+        (format!("?ssl_ca={}", path("missing.pem")), false),
+        ("?require_ssl=true&verify_ca=false".to_owned(), true),
+    ] {
+        let options = sink::MysqlOptions {
+            url: format!("{}{parameters}", world.url.replace("root@", "safe@")),
+            ..sink::MysqlOptions::default()
+        };
+        let connected = sink::MysqlDatabase::new(&options).expect("a URL").connect().await;
+        assert_eq!(connected.is_ok(), connects, "{parameters}: {:?}", connected.err());
+    }
+}
