@@ -35,15 +35,25 @@ struct Document<'a> {
     rejected: u64,
     durability: &'static str,
     trace_id: String,
-    positions: Vec<PositionDocument>,
+    positions: Vec<Place>,
     rejections: Vec<Rejection<'a>>,
     rejections_truncated: bool,
 }
 
+/// A position as answers write it.
 #[derive(Serialize)]
-struct PositionDocument {
+pub(crate) struct Place {
     partition: u32,
     offset: u64,
+}
+
+impl From<Position> for Place {
+    fn from(position: Position) -> Self {
+        Self {
+            partition: position.partition.0,
+            offset: position.offset.0,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -101,14 +111,7 @@ impl Outcome<'_> {
             rejected: self.rejected,
             durability: self.durability.as_str(),
             trace_id: trace_id.to_string(),
-            positions: self
-                .positions
-                .iter()
-                .map(|position| PositionDocument {
-                    partition: position.partition.0,
-                    offset: position.offset.0,
-                })
-                .collect(),
+            positions: self.positions.iter().copied().map(Place::from).collect(),
             rejections_truncated: self.bad > rejections.len() as u64,
             rejections,
         }

@@ -1,12 +1,14 @@
 //! Request errors as RFC 9457 `application/problem+json`, for every route.
 
 use bytes::Bytes;
+use event::Position;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use serde::Serialize;
 
 use crate::TraceContext;
+use crate::answer::Place;
 
 /// What every `type` begins with; what follows is the kind. Not an address: the kinds are documented as such.
 const TYPE_PREFIX: &str = "urn:tidemill:problem:";
@@ -25,6 +27,8 @@ pub struct Problem {
     /// Whether the connection ends with this answer, because the body was not read to its end.
     pub close: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Up to where events of the request are durable although it failed.
+    positions: Vec<Position>,
 }
 
 #[derive(Serialize)]
@@ -36,6 +40,8 @@ struct Document<'a> {
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    positions: Vec<Place>,
 }
 
 impl Problem {
@@ -49,6 +55,7 @@ impl Problem {
             retry_after: None,
             close: false,
             headers: Vec::new(),
+            positions: Vec::new(),
         }
     }
 
@@ -73,6 +80,13 @@ impl Problem {
         self
     }
 
+    /// Names what is durable of a request that failed in part, as the answer to one that succeeded does.
+    #[must_use]
+    pub fn positions(mut self, positions: Vec<Position>) -> Self {
+        self.positions = positions;
+        self
+    }
+
     /// The answer to a request of that identity and HTTP version.
     #[must_use]
     pub fn into_response(self, trace: &TraceContext, version: Version) -> Response<Full<Bytes>> {
@@ -83,6 +97,7 @@ impl Problem {
             detail: &self.detail,
             trace_id: trace.trace_id.to_string(),
             retry_after: self.retry_after,
+            positions: self.positions.iter().copied().map(Place::from).collect(),
         };
         let mut body = serde_json::to_vec(&document).expect("texts and numbers are always JSON");
         body.push(b'\n');

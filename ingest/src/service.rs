@@ -234,11 +234,13 @@ impl Shared {
                 message: error.to_string(),
             })
         })?;
-        let positions = self
-            .batcher
-            .append(group)
-            .await
-            .map_err(|error| self.append_problem(&error))?;
+        let positions = self.batcher.append(group).await.map_err(|error| match &error {
+            AppendError::Partial { durable, .. } => {
+                let own = durable.iter().take(accepted_batches).flatten().copied();
+                self.append_problem(&error).positions(highest(own))
+            }
+            _ => self.append_problem(&error),
+        })?;
         let accepted = if refused { 0 } else { decoded.accepted };
         counts::count_events(stream, accepted, &decoded.rejects);
         let outcome = Outcome {
@@ -321,8 +323,13 @@ fn stream_positions(positions: Vec<Position>, accepted_batches: usize, with_reje
     }
     // `_rejects` comes last in the group, so its position comes last in the result.
     let own = positions.len() - usize::from(with_rejects && !positions.is_empty());
+    highest(positions[..own].iter().copied())
+}
+
+/// The highest position of each partition.
+fn highest(positions: impl Iterator<Item = Position>) -> Vec<Position> {
     let mut highest = BTreeMap::new();
-    for position in &positions[..own] {
+    for position in positions {
         let offset = highest.entry(position.partition).or_insert(position.offset);
         *offset = (*offset).max(position.offset);
     }

@@ -205,6 +205,20 @@ async fn no_length_is_411_and_no_event_is_400() {
     );
 }
 
+/// On several partitions a part of a request may be durable: 503 all the same, and which part is said.
+#[tokio::test]
+async fn what_became_durable_of_a_request_that_failed_is_named() {
+    let server = Server::start().await;
+    let place = |partition, offset| Some(Position::new(Partition(partition), Offset(offset)));
+    server.journal.refuse(AppendError::Partial {
+        durable: vec![place(3, 8)],
+        cause: Box::new(AppendError::Closed),
+    });
+    let answer = server.post_lines("{\"n\":1}").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert_eq!(answer.json()["positions"], json!([{ "partition": 3, "offset": 8 }]));
+}
+
 #[tokio::test]
 async fn a_journal_that_refuses_decides_the_status_and_nothing_is_acknowledged() {
     let server = Server::start().await;
