@@ -292,7 +292,7 @@ fn files_of(directory: &FilePath) -> io::Result<Vec<Found>> {
             return Ok(None);
         };
         let modified = metadata.modified()?;
-        Ok(metadata.is_file().then(|| Found {
+        Ok(metadata.is_file().then_some(Found {
             name,
             bytes: metadata.len(),
             modified,

@@ -2,9 +2,11 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use event::{Offset, Partition, Position};
 use ingest::IngestOptions;
 use ingest::http::HttpOptions;
 use journal::AppendError;
+use serde_json::json;
 
 use crate::server::{EVENTS, NDJSON, Server, head};
 
@@ -216,7 +218,10 @@ async fn what_became_durable_of_a_request_that_failed_is_named() {
     });
     let answer = server.post_lines("{\"n\":1}").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
-    assert_eq!(answer.json()["positions"], json!([{ "partition": 3, "offset": 8 }]));
+    assert_eq!(
+        answer.json()["positions"],
+        json!([{ "partition": 3, "offset": 8 }])
+    );
 }
 
 #[tokio::test]
