@@ -56,6 +56,7 @@ fn batch(record: u64) -> Batch {
     let rows = decoded.batches.into_iter().next().expect("one batch");
     Batch {
         stream: stream().name,
+        partition: Partition(0),
         version: stream().version,
         spans: vec![Span {
             rows: ROWS as u32,
@@ -74,7 +75,7 @@ async fn fill(table: &Table) {
     for from in (0..RECORDS - 6).step_by(3) {
         let mut writer = table.writer(&WriterOptions::default()).expect("a writer");
         for offset in from..from + 3 {
-            let rows = schema::to_lake(&batch(offset), Partition(0), Offset(offset), stream);
+            let rows = schema::to_lake(&batch(offset), Offset(offset), stream);
             writer.write(&rows.expect("rows of the lake")).expect("written");
         }
         let advance = Advance {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use event::{Offset, Partition, schema};
+use event::{Offset, schema};
 use lake::WriterOptions;
 use server::load::generate::Starter;
 use tokio::runtime::Runtime;

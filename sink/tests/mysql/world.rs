@@ -132,7 +132,7 @@ impl World {
             .map(|row| {
                 row.unwrap()
                     .into_iter()
-                    .map(|value| mysql_async::from_value(value))
+                    .map(mysql_async::from_value)
                     .collect()
             })
             .collect()
