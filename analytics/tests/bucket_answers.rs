@@ -104,7 +104,7 @@ async fn analytics(
     cache: &std::path::Path,
 ) -> Analytics {
     let lake = Lake::open(options.clone()).await.expect("opens");
-    fill(&*lake.table(Arc::new(stream())).await.expect("opens")).await;
+    fill(&lake.table(Arc::new(stream())).await.expect("opens")).await;
     drop(lake);
     let reading = LakeOptions {
         read_only: true,
