@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::RecordBatch;
 use event::schema::{OFFSET, PARTITION};
 use event::{Offset, Partition, Position};
 

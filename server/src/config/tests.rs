@@ -215,7 +215,7 @@ fn a_destination_has_its_tables_and_shows_no_secret() {
 fn what_is_wrong_with_a_destination_is_said_with_its_key() {
     let problems = problems_of(
         "[destinations.w]\nkind = \"postgres\"\nurl = \"mysql://secret@h/d\"\nstreams = [\"runing\"]\n\
-         table_prefix = \"a-b\"\ntabels = 1\n[destinations.w.tables.running]\ntable = \"a; drop\"\n\
+         table_prefix = \"a-b\"\ntable = 1\n[destinations.w.tables.running]\ntable = \"a; drop\"\n\
          columns = { nothing = \"x\" }\non_conflict = \"replace\"\n",
     );
     let text = Problems(problems).to_string();
@@ -223,7 +223,7 @@ fn what_is_wrong_with_a_destination_is_said_with_its_key() {
         "destinations.w.url: must begin with `postgres://`",
         "destinations.w.streams: no stream `runing` is declared, did you mean `running`?",
         "destinations.w.table_prefix: `a-b` is no name",
-        "destinations.w.tabels: unknown key, did you mean `tables`?",
+        "destinations.w.table: unknown key, did you mean `tables`?",
         "destinations.w.tables.running.table: `a; drop` is no name",
         "destinations.w.tables.running.columns: the stream has no field `nothing`",
         "destinations.w.tables.running.on_conflict",

@@ -130,12 +130,20 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Writes the configuration. `more` is TOML that comes first.
+    /// Writes the configuration, with the lake in a directory of its own. `more` is TOML that comes last.
     pub(crate) fn new(servers: &Servers, partitions: u32, more: &str) -> Self {
+        Self::with_lake(servers, partitions, more, None)
+    }
+
+    /// The same with the lake in a bucket, under the installation's name.
+    pub(crate) fn with_lake(servers: &Servers, partitions: u32, more: &str, bucket: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let name = format!("t{}_{}", std::process::id(), since.subsec_nanos());
-        let lake = folder.path().join("lake");
+        let lake = match bucket {
+            Some(bucket) => format!("s3://{bucket}/{name}"),
+            None => folder.path().join("lake").display().to_string(),
+        };
         let text = format!(
             r#"
 journal.kind = "kafka"
@@ -160,7 +168,6 @@ table_prefix = "{name}_"
 group = "{name}.postgres"
 
 {more}"#,
-            lake = lake.display(),
             kafka = servers.kafka,
             mysql = servers.mysql,
             postgres = servers.postgres,

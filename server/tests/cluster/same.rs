@@ -56,9 +56,30 @@ fn requests() -> Vec<String> {
 #[test]
 fn the_same_input_gives_the_same_answers_embedded_and_on_kafka() {
     let Some(servers) = Servers::find() else { return };
+    same(&servers, &Installation::new(&servers, 1, ""));
+}
+
+#[test]
+fn the_same_input_gives_the_same_answers_with_the_lake_in_a_bucket() {
+    let Some(servers) = Servers::find() else { return };
+    // It comes with the variables of the S3 server, which the processes inherit.
+    let Some(bucket) = std::env::var_os("S3_BUCKET") else {
+        assert!(
+            std::env::var_os("TIDEMILL_SERVICES_REQUIRED").is_none(),
+            "S3_BUCKET must be set"
+        );
+        println!("SKIPPED: needs an S3 server (cargo xtask services up)");
+        return;
+    };
+    let bucket = bucket.into_string().expect("UTF-8");
+    same(&servers, &Installation::with_lake(&servers, 1, "", Some(&bucket)));
+}
+
+/// Asks an embedded server and the processes of an installation the same, while some of it is in the tail, and when
+/// all of it is in the lake.
+fn same(servers: &Servers, installation: &Installation) {
     let directory = tempfile::tempdir().expect("a directory");
     let embedded = Program::start(directory.path(), &[]);
-    let installation = Installation::new(&servers, 1, "");
     let ingest = installation.start("ingest", 0);
     let sinks = [installation.start("sink", 0), installation.start("sink", 1)];
     let analytics = installation.start("analytics", 0);
@@ -82,11 +103,9 @@ fn the_same_input_gives_the_same_answers_embedded_and_on_kafka() {
     compare(&embedded, &analytics.program);
 
     for stream in ["running", "music", "activity", "tracking", "detection"] {
-        servers.mysql(&format!("drop table if exists `{}_{stream}`", installation.name));
-        servers.postgres(&format!(
-            "drop table if exists \"{}_{stream}\"",
-            installation.name
-        ));
+        let name = &installation.name;
+        servers.mysql(&format!("drop table if exists `{name}_{stream}`"));
+        servers.postgres(&format!("drop table if exists \"{name}_{stream}\""));
     }
 }
 

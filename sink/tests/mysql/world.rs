@@ -129,12 +129,7 @@ impl World {
         let rows: Vec<mysql_async::Row> = conn.query(query).await.expect(query);
         conn.disconnect().await.expect("disconnects");
         rows.into_iter()
-            .map(|row| {
-                row.unwrap()
-                    .into_iter()
-                    .map(mysql_async::from_value)
-                    .collect()
-            })
+            .map(|row| row.unwrap().into_iter().map(mysql_async::from_value).collect())
             .collect()
     }
 
