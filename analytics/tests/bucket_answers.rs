@@ -41,7 +41,7 @@ fn lines(record: u64) -> Bytes {
             "user_id": uuid::Uuid::from_u128(u128::from(number % 17)).to_string(),
             "duration": number * 7 % 1_000,
             "distance": number * 13 % 5_000,
-            "timestamp": 1_704_067_200 + number * 60,
+            "timestamp": format!("2024-01-01T{:02}:{:02}:00Z", number / 60, number % 60),
         });
         lines.push_str(&format!("{line}\n"));
     }

@@ -21,6 +21,8 @@ use crate::s3::Bucket;
 const SEED: u64 = 20_261_121;
 const WRITERS: u32 = 4;
 const PARTITIONS_EACH: u32 = 2;
+/// Between two rounds of maintenance.
+const REST: Duration = Duration::from_millis(20);
 
 fn soak() -> bool {
     std::env::var_os("TIDEMILL_SOAK").is_some()
@@ -101,7 +103,8 @@ async fn maintain(place: Arc<Place>, done: Arc<AtomicBool>) -> u64 {
             merged += report.files_removed;
         }
         patiently(|| table.vacuum()).await;
-        tokio::task::yield_now().await;
+        // So that writers come to their turn on a busy machine.
+        tokio::time::sleep(REST).await;
     }
     merged
 }
