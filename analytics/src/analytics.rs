@@ -13,13 +13,33 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::files::Files;
 use crate::partial_store::PartialStore;
 use crate::pin::{LakeTables, Pin, Pinner, Tables};
+use crate::question::Question;
 use crate::session::{SessionLimits, base};
 use crate::tail::Tail;
 use crate::tail_rows::{self, TailRows};
+use crate::worker::{self, Pool, WorkerOptions};
 use crate::{Format, QueryError, SqlAnswer, SqlRequest};
 
-/// Stack of a query thread. Planning recurses over what a statement nests; what the guard lets in needs far less.
-const STACK_BYTES: usize = 32 << 20;
+/// Stack of a query thread, in bytes. Planning recurses over what a statement nests; what the guard lets in needs
+/// far less.
+pub const STACK_BYTES: usize = 32 << 20;
+
+/// Threads that wait for disks in a process that only runs SQL, at the most: each has a stack, and the bound of such
+/// a process's memory counts stacks as well. It has one query at a time, so nothing waits behind another's.
+pub const BLOCKING_THREADS_MAX: usize = 16;
+/// The same where many questions share them.
+const SHARED_BLOCKING_THREADS_MAX: usize = 512;
+
+/// Where ad-hoc SQL runs.
+#[derive(Clone, Debug)]
+pub enum SqlPlace {
+    /// In this process, which a statement can end.
+    Here,
+    /// In this process, which does nothing else: it answers no REST questions.
+    OnlyHere,
+    /// In worker processes.
+    Workers(WorkerOptions),
+}
 
 /// Bounds and places.
 #[derive(Clone, Debug)]
@@ -32,7 +52,7 @@ pub struct AnalyticsOptions {
     pub memory_bytes: usize,
     /// Disk for spilling of all queries together, in bytes.
     pub spill_bytes: u64,
-    /// Most queries at once; one more gets 429.
+    /// Most REST questions at once, and most SQL queries at once that run or wait for a worker; one more gets 429.
     pub queries_max: usize,
     /// Time of a query that names none.
     pub timeout: Duration,
@@ -44,6 +64,8 @@ pub struct AnalyticsOptions {
     pub sql_rows_max: u64,
     /// Threads that compute.
     pub threads: usize,
+    /// Where SQL runs.
+    pub sql: SqlPlace,
 }
 
 impl AnalyticsOptions {
@@ -62,6 +84,7 @@ impl AnalyticsOptions {
             sql_bytes_max: 256 << 10,
             sql_rows_max: 100_000_000,
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            sql: SqlPlace::Here,
         }
     }
 }
@@ -71,11 +94,12 @@ impl AnalyticsOptions {
 pub(crate) struct Compute(Option<Runtime>);
 
 impl Compute {
-    fn start(threads: usize, name: &str) -> std::io::Result<Self> {
+    fn start(threads: usize, blocking_max: usize, name: &str) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name(name)
             .thread_stack_size(STACK_BYTES)
+            .max_blocking_threads(blocking_max)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
@@ -101,18 +125,35 @@ pub(crate) struct Shared {
     pub(crate) base: SessionState,
     /// Threads of REST questions.
     pub(crate) compute: Compute,
-    /// Threads of ad-hoc SQL, which can keep them busy: REST questions never wait for it.
-    pub(crate) sql: Compute,
+    sql: SqlEngine,
     pub(crate) files: Files,
     pub(crate) partials: PartialStore,
     pub(crate) options: AnalyticsOptions,
+    questions: Arc<Semaphore>,
     queries: Arc<Semaphore>,
 }
 
+/// What runs ad-hoc SQL.
+enum SqlEngine {
+    /// Threads of its own, which it can keep busy: REST questions never wait for it.
+    Here(Compute),
+    Workers(Arc<Pool>),
+}
+
 impl Shared {
-    /// A place among the queries that may run.
+    /// A place among the REST questions that may run.
     pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, QueryError> {
-        let permit = Arc::clone(&self.queries).try_acquire_owned();
+        self.place(&self.questions)
+    }
+
+    /// A place among the SQL queries that may run or wait. They are counted apart, so that a client that asks
+    /// too much in SQL takes nobody's place who asks for an event.
+    pub(crate) fn admit_sql(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        self.place(&self.queries)
+    }
+
+    fn place(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, QueryError> {
+        let permit = Arc::clone(places).try_acquire_owned();
         permit.map_err(|_| QueryError::Busy {
             limit: self.options.queries_max,
         })
@@ -208,6 +249,18 @@ impl Analytics {
             spill_directory: spill,
             threads: options.threads.max(1),
         };
+        let answers_rest = !matches!(options.sql, SqlPlace::OnlyHere);
+        let (rest_threads, blocking_max) = if answers_rest {
+            (options.threads, SHARED_BLOCKING_THREADS_MAX)
+        } else {
+            (1, BLOCKING_THREADS_MAX)
+        };
+        let sql = match &options.sql {
+            SqlPlace::Here | SqlPlace::OnlyHere => {
+                SqlEngine::Here(Compute::start(options.threads, blocking_max, "tidemill-sql")?)
+            }
+            SqlPlace::Workers(workers) => SqlEngine::Workers(Pool::new(workers.clone())),
+        };
         let shared = Shared {
             catalog,
             base: base(&limits, Arc::clone(&tail))?,
@@ -217,16 +270,19 @@ impl Analytics {
                 journal,
                 tail,
             }),
-            compute: Compute::start(options.threads, "tidemill-rest")?,
-            sql: Compute::start(options.threads, "tidemill-sql")?,
+            compute: Compute::start(rest_threads, blocking_max, "tidemill-rest")?,
+            sql,
             files: Files::new(),
             partials: PartialStore::new(partials),
+            questions: Arc::new(Semaphore::new(options.queries_max)),
             queries: Arc::new(Semaphore::new(options.queries_max)),
             options,
         };
-        let streams = shared.catalog.iter().map(Arc::clone).collect();
-        let counting = tail_rows::follow(Arc::downgrade(&shared.pinner), streams);
-        drop(shared.compute.handle().spawn(counting));
+        if answers_rest {
+            let streams = shared.catalog.iter().map(Arc::clone).collect();
+            let counting = tail_rows::follow(Arc::downgrade(&shared.pinner), streams);
+            drop(shared.compute.handle().spawn(counting));
+        }
         Ok(Self {
             shared: Arc::new(shared),
         })
@@ -240,7 +296,26 @@ impl Analytics {
     /// # Cancellation
     /// Dropping the future or the answer's stream ends the query.
     pub async fn sql(&self, request: SqlRequest, format: Format) -> Result<SqlAnswer, QueryError> {
-        crate::sql::answer(Arc::clone(&self.shared), request, format).await
+        self.answer(Question::new(request, format, &self.shared.options)?)
+            .await
+    }
+
+    /// Answers a question that is within bounds.
+    pub(crate) async fn answer(&self, question: Question) -> Result<SqlAnswer, QueryError> {
+        match &self.shared.sql {
+            SqlEngine::Here(compute) => {
+                crate::sql::answer(Arc::clone(&self.shared), &compute.handle(), question).await
+            }
+            SqlEngine::Workers(pool) => worker::ask(&self.shared, pool, question).await,
+        }
+    }
+
+    /// The threads that run SQL, when they are this process's own.
+    pub(crate) fn compute_of_sql(&self) -> Option<tokio::runtime::Handle> {
+        match &self.shared.sql {
+            SqlEngine::Here(compute) => Some(compute.handle()),
+            SqlEngine::Workers(_) => None,
+        }
     }
 
     /// The routes of all questions.

@@ -14,7 +14,7 @@ use crate::QueryError;
 use crate::json::{write_text, write_value};
 
 /// How an answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Format {
     /// One JSON document.
     Json,

@@ -22,10 +22,12 @@ pub enum Fault {
     Timeout,
     /// Something that is read is away or damaged; an operator should look.
     Outage,
+    /// The question ended the process that ran it.
+    Fatal,
 }
 
-/// Why a question got no answer.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a question got no answer. It travels from a worker process as it is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum QueryError {
     /// A parameter or a statement is wrong.
     #[error("{0}")]
@@ -70,6 +72,18 @@ pub enum QueryError {
     /// The engine gave up with a panic, which ended this query and nothing else.
     #[error("the engine cannot run this query")]
     Engine,
+    /// No worker process became free for the query in time.
+    #[error("every worker of SQL was busy for {0} ms")]
+    NoWorker(u128),
+    /// The worker process ended while it ran the query, and most likely because of it.
+    #[error(
+        "the query ended its worker process ({0}): it asks for more memory or for deeper nesting than a query may have; \
+         simplify it"
+    )]
+    WorkerDied(String),
+    /// Somebody, or the system for want of memory, killed the worker process while it ran the query.
+    #[error("the query's worker process was killed ({0}) by somebody, or by the system when memory ran out")]
+    WorkerKilled(String),
     /// The lake, the journal or a file cannot be read.
     #[error("{0}")]
     Storage(String),
@@ -89,7 +103,13 @@ impl QueryError {
             Self::NotFound(_) => Fault::Absent,
             Self::Removed { .. } => Fault::Removed,
             Self::NotAcceptable(_) => Fault::Unacceptable,
-            Self::Busy { .. } | Self::NotYet(_) | Self::Memory(_) | Self::Moved(_) => Fault::Overload,
+            Self::Busy { .. }
+            | Self::NotYet(_)
+            | Self::Memory(_)
+            | Self::Moved(_)
+            | Self::NoWorker(_)
+            | Self::WorkerKilled(_) => Fault::Overload,
+            Self::WorkerDied(_) => Fault::Fatal,
             Self::Timeout(_) => Fault::Timeout,
             Self::Storage(_) => Fault::Outage,
         }

@@ -22,12 +22,7 @@ const DEPTH_MAX: usize = 50;
 
 /// Parses one statement of at most `bytes_max` bytes that only reads.
 pub(crate) fn admit(sql: &str, bytes_max: usize) -> Result<DfStatement, QueryError> {
-    if sql.len() > bytes_max {
-        return Err(invalid(format!(
-            "SQL of {} bytes exceeds the limit of {bytes_max}",
-            sql.len()
-        )));
-    }
+    fits(sql, bytes_max)?;
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize()
@@ -44,6 +39,17 @@ pub(crate) fn admit(sql: &str, bytes_max: usize) -> Result<DfStatement, QueryErr
         (None, _) => Err(invalid("there is no statement")),
         (Some(_), false) => Err(invalid("one statement at a time")),
     }
+}
+
+/// Whether a text has at most `bytes_max` bytes.
+pub(crate) fn fits(sql: &str, bytes_max: usize) -> Result<(), QueryError> {
+    if sql.len() <= bytes_max {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "SQL of {} bytes exceeds the limit of {bytes_max}",
+        sql.len()
+    )))
 }
 
 fn allow(statement: &DfStatement) -> Result<(), QueryError> {

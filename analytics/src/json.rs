@@ -14,7 +14,8 @@ use arrow_schema::{ArrowError, DataType, TimeUnit};
 
 /// Appends the value at `row`.
 pub(crate) fn write_value(out: &mut Vec<u8>, column: &ArrayRef, row: usize) -> Result<(), ArrowError> {
-    if column.is_null(row) {
+    // A column of nothing but nulls has no bits that say so.
+    if column.is_null(row) || *column.data_type() == DataType::Null {
         out.extend_from_slice(b"null");
         return Ok(());
     }

@@ -27,6 +27,7 @@ mod partial_store;
 mod pin;
 mod problem;
 mod provider;
+mod question;
 mod readable;
 mod session;
 mod sketch;
@@ -39,8 +40,9 @@ mod tail_rows;
 mod utc_trunc;
 mod walk;
 mod wildcard;
+pub mod worker;
 
-pub use analytics::{Analytics, AnalyticsOptions};
+pub use analytics::{Analytics, AnalyticsOptions, BLOCKING_THREADS_MAX, STACK_BYTES, SqlPlace};
 pub use encode::Format;
 pub use error::{Fault, QueryError};
 pub use readable::Readable;

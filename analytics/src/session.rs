@@ -25,6 +25,7 @@ use crate::bounded;
 use crate::checked_sum::CheckedSum;
 use crate::pin::{Pin, Pinner, table_schema};
 use crate::provider::StreamTable;
+use crate::question::{At, Seen};
 use crate::tail::Tail;
 use crate::utc_trunc::UtcTrunc;
 
@@ -95,6 +96,7 @@ pub(crate) struct QueryTables {
     pinner: Arc<Pinner>,
     hidden: BTreeSet<&'static str>,
     min_position: Vec<Position>,
+    seen: Seen,
     pins: Mutex<BTreeMap<String, Arc<Pin>>>,
 }
 
@@ -106,20 +108,22 @@ impl std::fmt::Debug for QueryTables {
 
 impl QueryTables {
     /// Streams that are not `readable` do not exist here. `mentioned` are the hidden columns that the query may
-    /// name; each stream that it names must first have reached `min_position`.
+    /// name; each stream that it names must first have reached `min_position`, and what has been `seen` of it.
     pub(crate) fn new(
         catalog: Catalog,
         readable: Readable,
         pinner: Arc<Pinner>,
         mentioned: BTreeSet<&'static str>,
-        min_position: Vec<Position>,
+        min_position: Vec<At>,
+        seen: Seen,
     ) -> Arc<Self> {
         Arc::new(Self {
             catalog,
             readable,
             pinner,
             hidden: mentioned,
-            min_position,
+            min_position: min_position.into_iter().map(Position::from).collect(),
+            seen,
             pins: Mutex::default(),
         })
     }
@@ -137,7 +141,10 @@ impl QueryTables {
         if let Some(pin) = self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(Some(Arc::clone(pin)));
         }
-        let reached = self.pinner.reached(declaration, &self.min_position).await;
+        let seen = self.seen.get(name).into_iter().flatten();
+        let mut positions: Vec<Position> = seen.copied().map(Position::from).collect();
+        positions.extend(&self.min_position);
+        let reached = self.pinner.reached(declaration, &positions).await;
         reached.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let pin = self.pinner.pin(declaration).await;
         let pin = Arc::new(pin.map_err(|error| DataFusionError::External(Box::new(error)))?);

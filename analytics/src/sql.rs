@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use bytes::Bytes;
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::common::ParamValues;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use event::Position;
@@ -21,6 +21,7 @@ use crate::deadline::{Deadline, watched};
 use crate::encode::{Encoder, unwritable, write_row};
 use crate::json::write_text;
 use crate::pin::Pin;
+use crate::question::Question;
 use crate::session::{QueryTables, for_query};
 use crate::tail::batch_bytes;
 use crate::{Format, QueryError, Readable, growth, guard, offset, wildcard};
@@ -77,22 +78,21 @@ struct Running {
 /// What is known when an answer begins: its positions and, for a document, all of it.
 type Begun = Result<(Value, Option<Vec<u8>>), QueryError>;
 
+/// Answers on the threads of this process.
 pub(crate) async fn answer(
     shared: Arc<Shared>,
-    request: SqlRequest,
-    format: Format,
+    handle: &tokio::runtime::Handle,
+    question: Question,
 ) -> Result<SqlAnswer, QueryError> {
-    let permit = shared.admit()?;
-    let asked = request.timeout.unwrap_or(shared.options.timeout);
-    let limit = asked.min(shared.options.timeout_max);
-    let deadline = Deadline::after(limit);
+    let permit = shared.admit_sql()?;
+    let format = question.format;
+    let deadline = Deadline::after(question.timeout);
     let (sender, mut receiver) = mpsc::channel::<Result<Bytes, QueryError>>(4);
     let (begin, began) = tokio::sync::oneshot::channel();
-    let handle = shared.sql.handle();
     let wanted = Arc::clone(&deadline);
     let work = handle.spawn(async move {
         let _permit = permit;
-        run(&shared, request, format, &wanted, begin, &sender).await;
+        run(&shared, question, &wanted, begin, &sender).await;
     });
     let mut task = Task {
         work,
@@ -126,17 +126,16 @@ pub(crate) async fn answer(
 
 async fn run(
     shared: &Arc<Shared>,
-    request: SqlRequest,
-    format: Format,
+    question: Question,
     deadline: &Arc<Deadline>,
     begin: tokio::sync::oneshot::Sender<Begun>,
     sender: &mpsc::Sender<Result<Bytes, QueryError>>,
 ) {
     let begun = Instant::now();
-    let limit = request.limit;
+    let (format, limit) = (question.format, question.limit);
     if !format.streams() {
         let whole = again(|| async {
-            let running = start(shared, request.clone(), deadline).await?;
+            let running = start(shared, question.clone(), deadline).await?;
             let as_of = running.as_of.clone();
             Ok((as_of, Some(document(running, format, limit, begun).await?)))
         });
@@ -144,7 +143,7 @@ async fn run(
         return;
     }
     let rows_max = shared.options.sql_rows_max;
-    match start(shared, request, deadline).await {
+    match start(shared, question, deadline).await {
         Ok(running) => {
             let _ = begin.send(Ok((running.as_of.clone(), None)));
             if let Err(error) = stream(running, format, limit, rows_max, sender).await {
@@ -230,23 +229,24 @@ fn until(
 
 async fn start(
     shared: &Arc<Shared>,
-    request: SqlRequest,
+    question: Question,
     deadline: &Arc<Deadline>,
 ) -> Result<Running, QueryError> {
-    let mut statement = guard::admit(&request.sql, shared.options.sql_bytes_max)?;
-    let hidden = wildcard::mentioned(&request.sql);
-    wildcard::exclude(&mut statement, &shared.catalog, &request.readable, &hidden);
+    let mut statement = guard::admit(&question.sql, shared.options.sql_bytes_max)?;
+    let hidden = wildcard::mentioned(&question.sql);
+    wildcard::exclude(&mut statement, &shared.catalog, &question.readable, &hidden);
     let tables = QueryTables::new(
         shared.catalog.clone(),
-        request.readable,
+        question.readable,
         Arc::clone(&shared.pinner),
         hidden,
-        request.min_position,
+        question.min_position,
+        question.seen,
     );
     let session = for_query(&shared.base, Arc::clone(&tables))?;
     let plan = session.state().statement_to_plan(statement).await?;
-    let plan = match request.params {
-        Some(params) => plan.with_param_values(parameters(params)?)?,
+    let plan = match question.params {
+        Some(params) => plan.with_param_values(ParamValues::from(params))?,
         None => plan,
     };
     growth::check(&plan)?;
@@ -260,43 +260,6 @@ async fn start(
         as_of: as_of(&tables.pins()),
         _pins: tables.pins(),
     })
-}
-
-fn parameters(params: Value) -> Result<ParamValues, QueryError> {
-    let scalar = |value: Value| -> Result<ScalarValue, QueryError> {
-        Ok(match value {
-            Value::Null => ScalarValue::Null,
-            Value::Bool(value) => ScalarValue::Boolean(Some(value)),
-            Value::String(value) => ScalarValue::Utf8(Some(value)),
-            Value::Number(value) => match (value.as_i64(), value.as_u64(), value.as_f64()) {
-                (Some(value), _, _) => ScalarValue::Int64(Some(value)),
-                (_, Some(value), _) => ScalarValue::UInt64(Some(value)),
-                (_, _, Some(value)) => ScalarValue::Float64(Some(value)),
-                (None, None, None) => {
-                    return Err(QueryError::Invalid(format!("parameter `{value}` is no number")));
-                }
-            },
-            Value::Array(_) | Value::Object(_) => {
-                return Err(QueryError::Invalid(
-                    "a parameter is a number, text, true, false or null".to_owned(),
-                ));
-            }
-        })
-    };
-    match params {
-        Value::Array(values) => {
-            let values: Vec<ScalarValue> = values.into_iter().map(scalar).collect::<Result<_, _>>()?;
-            Ok(ParamValues::from(values))
-        }
-        Value::Object(values) => {
-            let mut named = Vec::with_capacity(values.len());
-            for (name, value) in values {
-                named.push((name, scalar(value)?));
-            }
-            Ok(ParamValues::from(named))
-        }
-        _ => Err(QueryError::Invalid("`params` is a list or an object".to_owned())),
-    }
 }
 
 /// Which lake version and which journal positions an answer reflects.

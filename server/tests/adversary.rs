@@ -219,7 +219,10 @@ fn heavy_statements_end_in_an_answer_and_leave_the_server_alive() {
                 }
             };
             slowest = slowest.max((begun.elapsed(), shown(&statement)));
-            if !(answer.status == 200 || (400..500).contains(&answer.status) || answer.status == 503) {
+            // Some end their worker process, and are told so; that is what it is there for.
+            let died = answer.status == 500 && answer.text().contains("urn:tidemill:query-worker-died");
+            let expected = answer.status == 200 || (400..500).contains(&answer.status);
+            if !(expected || answer.status == 503 || died) {
                 let (status, text) = (answer.status, answer.text());
                 wrong.push(format!("{accept} {}: {status} {text}", shown(&statement)));
             }

@@ -16,6 +16,7 @@ mod replay;
 mod serve;
 mod settings;
 mod sql;
+mod sql_worker;
 mod token;
 
 use std::process::ExitCode;
@@ -45,6 +46,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Asks one question, of a running server or straight of a data directory
     Sql(sql::SqlArgs),
+    /// Runs SQL for the server that started it; not for people
+    #[command(hide = true)]
+    SqlWorker,
     /// Prints events of a starter stream; the same seed gives the same bytes
     Generate(generate::GenerateArgs),
     /// Sends events to a server at a pace, and says how long the answers took
@@ -67,6 +71,7 @@ async fn run(command: Command) -> Outcome {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Check(arguments) => check::run(&arguments),
         Command::Sql(arguments) => sql::run(arguments).await,
+        Command::SqlWorker => sql_worker::run().await,
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Replay(arguments) => replay::run(*arguments).await,
         Command::Infer(arguments) => infer::run(&arguments),
@@ -91,7 +96,8 @@ pub fn main() -> ExitCode {
 fn start(arguments: Arguments) -> Outcome {
     // Whoever sees it for the first time wants to see the demo, not its diagnostics.
     let level = match arguments.command {
-        Command::Demo(_) => "warn",
+        // A worker comes and goes; its server says what is to be known of that.
+        Command::Demo(_) | Command::SqlWorker => "warn",
         _ => "info",
     };
     logs::begin(&arguments.logs, level)?;

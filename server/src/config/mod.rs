@@ -22,6 +22,7 @@ mod run;
 mod secret;
 mod settings;
 mod sources;
+mod worker;
 
 pub use access::{AccessConfig, TlsConfig};
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
@@ -32,6 +33,7 @@ pub use run::{
 pub use secret::{Properties, Secret};
 pub use settings::{SETTINGS, Setting};
 pub use sources::{Sources, token_of_environment};
+pub(crate) use worker::of_worker;
 
 /// The configuration from files, environment and flags, checked.
 ///
@@ -39,7 +41,9 @@ pub use sources::{Sources, token_of_environment};
 /// [`Problems`], all of them at once.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let merged = sources::merge(sources)?;
-    check::check(&merged)
+    let mut config = check::check(&merged)?;
+    config.for_worker = worker::WorkerSettings::of(&merged);
+    Ok(config)
 }
 
 /// The effective configuration as TOML, without secrets: what `tidemill check` prints.

@@ -12,6 +12,7 @@ use super::check::{Checked, Values};
 use super::destinations::DestinationConfig;
 use super::problem::Problems;
 use super::secret::Properties;
+use super::worker::WorkerSettings;
 
 /// Everything that the server is started with. Made by [`super::load`] only, so every value is within bounds.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Config {
     pub streams: Vec<StreamDeclaration>,
     /// Every setting's value, for `check`.
     pub(super) values: Values,
+    /// What a process that only runs SQL is started with.
+    pub(super) for_worker: WorkerSettings,
 }
 
 /// What one process does.
@@ -141,6 +144,8 @@ pub struct AnalyticsConfig {
     pub memory_bytes: u64,
     /// Queries that run at once.
     pub queries: u64,
+    /// Processes that run SQL.
+    pub sql_workers: u64,
     /// Bytes of the longest SQL text.
     pub sql_bytes: u64,
     /// Longest time of a query.
@@ -262,6 +267,7 @@ pub(super) fn build(
             tail_bytes: taken.number("analytics.tail_bytes"),
             memory_bytes: taken.number("analytics.memory"),
             queries: taken.number("analytics.queries"),
+            sql_workers: taken.number("analytics.sql_workers"),
             sql_bytes: taken.number("analytics.sql_bytes"),
             sql_timeout: taken.span("analytics.sql_timeout"),
             sql_rows: taken.number("analytics.sql_rows"),
@@ -270,6 +276,7 @@ pub(super) fn build(
         destinations,
         streams,
         values: values.clone(),
+        for_worker: WorkerSettings::default(),
     }
 }
 

@@ -340,7 +340,13 @@ pub const SETTINGS: &[Setting] = &[
         "analytics.queries",
         Kind::Count(1, 1_024),
         "16",
-        "queries that run at once; beyond is 429",
+        "REST questions, and SQL queries, that run or wait at once; beyond is 429",
+    ),
+    setting(
+        "analytics.sql_workers",
+        Kind::Count(1, 64),
+        "4",
+        "most processes that run SQL, each one query at a time in an equal part of `analytics.memory`",
     ),
     setting(
         "analytics.sql_bytes",

@@ -21,6 +21,7 @@ mod readiness;
 mod routes;
 mod signals;
 mod sockets;
+pub(crate) mod sql_workers;
 mod stages;
 mod timed;
 mod tls;
@@ -44,7 +45,7 @@ pub(crate) use signals::Signals;
 pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
-pub(crate) use stages::{adopt_tables, open_tables, read_only_router};
+pub(crate) use stages::{adopt_tables, open_sql_worker, open_tables, read_only_router};
 use tls::Tls;
 
 /// How often a shutdown says whom it waits for.

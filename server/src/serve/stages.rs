@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use analytics::{Analytics, AnalyticsOptions};
+use analytics::{Analytics, AnalyticsOptions, SqlPlace};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
 use ingest::http::{HttpOptions, Pace};
@@ -26,6 +26,7 @@ use super::destinations;
 use super::open_journal::{JournalHealth, OpenJournal};
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
+use super::sql_workers;
 use super::timed::TimedJournal;
 use crate::config::{Config, JournalKind, Roles};
 
@@ -171,7 +172,11 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         None => Vec::new(),
     };
     let questions = match &lake {
-        Some(lake) if analytics => Some(open_questions(config, &catalog, &journal, lake).await?),
+        Some(lake) if analytics => {
+            let sql = sql_workers::place(config);
+            let opened = open_questions(config, &catalog, &journal, lake, sql).await?;
+            Some(opened.router())
+        }
         _ => None,
     };
     let ingest = ingest.then(|| {
@@ -286,12 +291,21 @@ pub(super) fn http_options(config: &Config) -> HttpOptions {
 
 /// A router that answers questions about a data directory without writing anything in it.
 pub(crate) async fn read_only_router(config: Config) -> Result<axum::Router, StartError> {
-    let catalog = open_catalog(&config, false)?;
-    let journal = OpenJournal::open(&config, &streams_of(&catalog), false)
+    Ok(open_read_only(&config, SqlPlace::Here).await?.router())
+}
+
+/// What a worker process of a server runs SQL with.
+pub(crate) async fn open_sql_worker(config: &Config) -> Result<Analytics, StartError> {
+    open_read_only(config, SqlPlace::OnlyHere).await
+}
+
+async fn open_read_only(config: &Config, sql: SqlPlace) -> Result<Analytics, StartError> {
+    let catalog = open_catalog(config, false)?;
+    let journal = OpenJournal::open(config, &streams_of(&catalog), false)
         .await?
         .journal();
-    let lake = open_lake(&config, journal.as_ref(), true).await?;
-    open_questions(&config, &catalog, &journal, &lake).await
+    let lake = open_lake(config, journal.as_ref(), true).await?;
+    open_questions(config, &catalog, &journal, &lake, sql).await
 }
 
 /// Every table of a data directory.
@@ -376,7 +390,8 @@ async fn open_questions(
     catalog: &Catalog,
     journal: &Arc<dyn Journal>,
     lake: &Arc<Lake>,
-) -> Result<axum::Router, StartError> {
+    sql: SqlPlace,
+) -> Result<Analytics, StartError> {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let mut options = AnalyticsOptions::new(config.data_dir.join(QUERIES));
     options.tail_bytes = count(config.analytics.tail_bytes);
@@ -386,8 +401,8 @@ async fn open_questions(
     options.sql_bytes_max = count(config.analytics.sql_bytes);
     options.sql_rows_max = config.analytics.sql_rows;
     options.timeout = options.timeout.min(options.timeout_max);
+    options.sql = sql;
+    sql_workers::divide(&mut options, config);
     let opened = Analytics::open(catalog.clone(), Arc::clone(lake), Arc::clone(journal), options).await;
-    Ok(opened
-        .map_err(|error| StartError::Analytics(error.into()))?
-        .router())
+    opened.map_err(|error| StartError::Analytics(error.into()))
 }
