@@ -2,7 +2,8 @@
 //!
 //! Bounded per request: the described rejects (at most 1,000), and of all raw lines together
 //! [`RAW_BYTES_MAX`]; past that a row keeps everything but its raw line, so a flood of bad requests costs the
-//! journal little more than the messages.
+//! journal little more than the messages. Messages of a topic that are no events come in portions of as many
+//! rejects, each with a span of its own and bounded in the same way ([`of_messages`]).
 
 use std::sync::Arc;
 
@@ -10,9 +11,9 @@ use arrow_array::builder::{Int64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::ArrowError;
 
-use crate::{Batch, Partition, Reject, Span, StreamDeclaration, StreamName};
+use crate::{Batch, Offset, Partition, Reject, Span, StreamDeclaration, StreamName};
 
-/// Bytes of raw lines that one request may leave in `_rejects`.
+/// Bytes of raw lines that one request, or one portion of messages, may leave in `_rejects`.
 const RAW_BYTES_MAX: usize = 256 << 10;
 
 /// The rows of `rejects`, which came to `stream` in the request of `span`; for partition 0.
@@ -20,32 +21,70 @@ const RAW_BYTES_MAX: usize = 256 << 10;
 /// # Errors
 /// When the columns do not fit the declaration: a broken invariant of this crate.
 pub fn batch(stream: &StreamName, rejects: &[Reject], span: &Span) -> Result<Batch, ArrowError> {
-    let declaration = StreamDeclaration::rejects();
-    let columns = columns(stream, rejects, span);
-    let rows = RecordBatch::try_new(crate::schema::wire(&declaration), columns)?;
+    let trace_id = span.trace_id.to_string();
+    let columns = columns(stream, rejects.iter().map(|reject| (reject, &trace_id)));
     let span = Span {
         rows: rejects.len() as u32,
         ..span.clone()
     };
+    batch_of(Partition(0), columns, vec![span])
+}
+
+/// A message of a topic that is no event.
+#[derive(Clone, Debug)]
+pub struct RejectedMessage {
+    /// Its offset.
+    pub offset: Offset,
+    /// Why it is none.
+    pub reject: Reject,
+    /// The span that the event would have had.
+    pub span: Span,
+}
+
+/// The rows of messages of one partition of `stream` that are no events, in the order of their offsets.
+///
+/// # Errors
+/// When the columns do not fit the declaration: a broken invariant of this crate.
+pub fn of_messages(
+    stream: &StreamName,
+    partition: Partition,
+    messages: &[RejectedMessage],
+) -> Result<Batch, ArrowError> {
+    let trace_ids = messages.iter().map(|message| message.span.trace_id.to_string());
+    let trace_ids: Vec<_> = trace_ids.collect();
+    let rejects = messages.iter().map(|message| &message.reject);
+    let columns = columns(stream, rejects.zip(&trace_ids));
+    let spans = messages.iter().map(|message| Span {
+        rows: 1,
+        ..message.span.clone()
+    });
+    batch_of(partition, columns, spans.collect())
+}
+
+fn batch_of(partition: Partition, columns: Vec<ArrayRef>, spans: Vec<Span>) -> Result<Batch, ArrowError> {
+    let declaration = StreamDeclaration::rejects();
+    let rows = RecordBatch::try_new(crate::schema::wire(&declaration), columns)?;
     Ok(Batch {
         stream: declaration.name,
-        partition: Partition(0),
+        partition,
         version: declaration.version,
-        spans: vec![span],
+        spans,
         rows,
     })
 }
 
-fn columns(stream: &StreamName, rejects: &[Reject], span: &Span) -> Vec<ArrayRef> {
-    let trace_id = span.trace_id.to_string();
+fn columns<'a>(
+    stream: &StreamName,
+    rejects: impl Iterator<Item = (&'a Reject, &'a String)>,
+) -> Vec<ArrayRef> {
     let (mut streams, mut trace_ids) = (StringBuilder::new(), StringBuilder::new());
     let (mut lines, mut codes, mut fields) =
         (Int64Builder::new(), StringBuilder::new(), StringBuilder::new());
     let (mut messages, mut raws) = (StringBuilder::new(), StringBuilder::new());
     let mut raw_bytes = 0;
-    for reject in rejects {
+    for (reject, trace_id) in rejects {
         streams.append_value(stream.as_str());
-        trace_ids.append_value(&trace_id);
+        trace_ids.append_value(trace_id);
         lines.append_value(i64::try_from(reject.line).unwrap_or(i64::MAX));
         codes.append_value(reject.code.as_str());
         fields.append_option(reject.field.as_deref());

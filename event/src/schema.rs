@@ -5,6 +5,7 @@
 //! - **lake**: what is stored and queried. Declared fields in order (a uuid as lower-case text), `_extra`, then
 //!   `_received_at`, `_trace_id`, `_partition`, `_offset`, `_row`.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -28,8 +29,11 @@ pub const TRACE_ID: &str = "_trace_id";
 pub const PARTITION: &str = "_partition";
 /// The offset of the event's record, Int64.
 pub const OFFSET: &str = "_offset";
-/// The event's number in its record, Int32, from 0.
+/// The event's number in its record, Int32, from 0; [`ROW_OF_OTHERS`] of what another stream's journal brought.
 pub const ROW: &str = "_row";
+/// What `_row` says of a row of `_rejects` that is a message of another stream's topic: then `_partition` and `_offset`
+/// are that message's, in the topic of the stream that the row names, and not of the journal of `_rejects`.
+pub const ROW_OF_OTHERS: i32 = -1;
 /// The number of an event in its stream, Int64; computed by readers, stored nowhere.
 pub const INDEX: &str = "_index";
 
@@ -107,7 +111,7 @@ pub enum SchemaError {
         column: String,
     },
     /// The spans do not say of every row where it came from.
-    #[error("{spanned} rows in spans, {rows} in columns")]
+    #[error("{spanned} rows are said to come from somewhere, {rows} are in columns")]
     Spans {
         /// Rows that the spans have.
         spanned: u64,
@@ -174,6 +178,59 @@ pub fn to_lake(
     stream: &StreamDeclaration,
 ) -> Result<RecordBatch, SchemaError> {
     let rows = batch.rows.num_rows();
+    let offsets = Int64Array::from_value(signed(batch.partition, offset)?, rows);
+    let numbers = Int32Array::from_iter_values((0..).take(rows));
+    place_in_lake(batch, offsets, numbers, stream)
+}
+
+/// The same for a batch of messages, each of which is the only row of its record: `offsets` are theirs.
+///
+/// # Errors
+/// As [`to_lake`].
+pub fn messages_to_lake(
+    batch: &Batch,
+    offsets: &[Offset],
+    stream: &StreamDeclaration,
+) -> Result<RecordBatch, SchemaError> {
+    place_messages(batch, offsets, 0, stream)
+}
+
+/// The same for rows of `_rejects` that are messages of another stream's topic, at these offsets.
+///
+/// # Errors
+/// As [`to_lake`].
+pub fn rejected_messages_to_lake(batch: &Batch, offsets: &[Offset]) -> Result<RecordBatch, SchemaError> {
+    place_messages(batch, offsets, ROW_OF_OTHERS, &StreamDeclaration::rejects())
+}
+
+fn place_messages(
+    batch: &Batch,
+    offsets: &[Offset],
+    number: i32,
+    stream: &StreamDeclaration,
+) -> Result<RecordBatch, SchemaError> {
+    let rows = batch.rows.num_rows();
+    if offsets.len() != rows {
+        let spanned = offsets.len() as u64;
+        return Err(SchemaError::Spans { spanned, rows });
+    }
+    let offsets = offsets.iter().map(|offset| signed(batch.partition, *offset));
+    let offsets = Int64Array::from(offsets.collect::<Result<Vec<_>, _>>()?);
+    place_in_lake(batch, offsets, Int32Array::from_value(number, rows), stream)
+}
+
+fn signed(partition: Partition, offset: Offset) -> Result<i64, SchemaError> {
+    i64::try_from(offset.0).map_err(|_| SchemaError::Place { partition, offset })
+}
+
+/// The rows with the system columns, the last two of which are given.
+fn place_in_lake(
+    batch: &Batch,
+    offsets: Int64Array,
+    numbers: Int32Array,
+    stream: &StreamDeclaration,
+) -> Result<RecordBatch, SchemaError> {
+    let rows = batch.rows.num_rows();
     if rows > RECORD_ROWS_MAX {
         return Err(SchemaError::TooManyRows {
             rows,
@@ -184,9 +241,17 @@ pub fn to_lake(
     if spanned != rows as u64 {
         return Err(SchemaError::Spans { spanned, rows });
     }
-    let partition = batch.partition;
-    let place = i32::try_from(partition.0).ok().zip(i64::try_from(offset.0).ok());
-    let (partition, offset) = place.ok_or(SchemaError::Place { partition, offset })?;
+    let partition = i32::try_from(batch.partition.0).map_err(|_| SchemaError::Place {
+        partition: batch.partition,
+        offset: Offset(
+            offsets
+                .values()
+                .first()
+                .copied()
+                .unwrap_or_default()
+                .unsigned_abs(),
+        ),
+    })?;
     let events = conform(&batch.rows, &wire(stream))?;
     let mut columns: Vec<ArrayRef> = events
         .columns()
@@ -200,8 +265,11 @@ pub fn to_lake(
     let mut trace_ids = String::with_capacity(rows * 32);
     for span in &batch.spans {
         received_at.extend(std::iter::repeat_n(span.received_at, span.rows as usize));
-        let trace_id = span.trace_id.to_string();
-        (0..span.rows).for_each(|_| trace_ids.push_str(&trace_id));
+        if span.rows > 0 {
+            let begin = trace_ids.len();
+            write!(trace_ids, "{}", span.trace_id).expect("a `String` takes any text");
+            (1..span.rows).for_each(|_| trace_ids.extend_from_within(begin..begin + 32));
+        }
     }
     let trace_ends = OffsetBuffer::from_repeated_length(32, rows);
     columns.push(Arc::new(
@@ -213,8 +281,8 @@ pub fn to_lake(
         None,
     )));
     columns.push(Arc::new(Int32Array::from_value(partition, rows)));
-    columns.push(Arc::new(Int64Array::from_value(offset, rows)));
-    columns.push(Arc::new(Int32Array::from_iter_values(0..rows as i32)));
+    columns.push(Arc::new(offsets));
+    columns.push(Arc::new(numbers));
     assemble(&lake(stream), columns)
 }
 

@@ -18,4 +18,4 @@ pub use batcher::Batcher;
 pub use error::{AppendError, Fault, ReadError, Replaced};
 pub use group::{Assignment, GroupMember, SoleMember};
 pub use journal::{Durability, Journal, JournalId, JournalReader, JsonMessage, Payload, Record};
-pub use record_decoder::{Decoded, RecordDecoder};
+pub use record_decoder::{Decoded, Messages, RecordDecoder};

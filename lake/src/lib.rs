@@ -42,7 +42,7 @@ pub use location::{Location, LocationError, StoreSettings};
 pub use object::ObjectFile;
 pub use options::{CompactOptions, LakeOptions, WriterOptions};
 pub use snapshot::{DataFile, Located, Snapshot};
-pub use table::{Advance, CompactReport, PartitionRows, Table, VacuumReport};
+pub use table::{Advance, CompactReport, PartitionRows, Source, Table, VacuumReport};
 pub use tables::Lake;
 pub use verify::VerifyReport;
 pub use writer::{FileWriter, WrittenFile};

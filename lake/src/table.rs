@@ -20,10 +20,12 @@
 mod adoption;
 mod commit;
 mod compaction;
+mod comparison;
 mod definition;
 mod follow;
 mod partition_rows;
 mod retention;
+mod source;
 mod unlisted;
 mod vacuum;
 
@@ -44,10 +46,11 @@ use crate::runtime::run;
 use crate::snapshot::Snapshot;
 use crate::storage::Storage;
 use crate::tables::Engine;
-use crate::verify::{VerifyReport, verify};
 use crate::writer::{FileWriter, NewFile, WrittenFile};
 use compaction::Cancel;
 pub use partition_rows::PartitionRows;
+pub use source::Source;
+pub(crate) use source::{Sources, journals_of};
 use unlisted::Unlisted;
 pub(crate) use unlisted::UnlistedName;
 
@@ -149,6 +152,7 @@ pub(crate) struct Current {
     /// Of each of our files.
     places: Arc<[Place]>,
     metadata: Arc<TableMetadata>,
+    sources: Arc<Sources>,
 }
 
 /// What our metadata in a table says.
@@ -250,12 +254,21 @@ impl Table {
         files: Vec<WrittenFile>,
         advance: &[Advance],
     ) -> Result<Arc<Snapshot>, CommitError> {
+        let advance = advance.to_vec();
+        self.commit_with(move |inner| inner.commit(&files, &advance))
+            .await
+    }
+
+    async fn commit_with(
+        &self,
+        commit: impl FnOnce(&Inner) -> Result<Arc<Snapshot>, CommitError> + Send + 'static,
+    ) -> Result<Arc<Snapshot>, CommitError> {
         self.writable()?;
         let one_at_a_time = Arc::clone(&self.committing).lock_owned().await;
         let begun = std::time::Instant::now();
-        let (inner, advance) = (Arc::clone(&self.inner), advance.to_vec());
+        let inner = Arc::clone(&self.inner);
         let snapshot = run(move || {
-            let committed = inner.commit(&files, &advance);
+            let committed = commit(&inner);
             drop(one_at_a_time);
             committed
         })
@@ -338,22 +351,6 @@ impl Table {
         self.writable()?;
         let inner = Arc::clone(&self.inner);
         run(move || inner.vacuum()).await
-    }
-
-    /// Reads every file of the newest version and compares it with what the log says: sizes, rows, and that
-    /// offsets follow each other without gap or repeat up to the stored positions.
-    ///
-    /// # Errors
-    /// [`LakeError::Store`] when the log cannot be read; what is wrong with files is in the report.
-    pub async fn verify(&self) -> Result<VerifyReport, LakeError> {
-        let inner = Arc::clone(&self.inner);
-        run(move || {
-            Ok(match inner.refresh()? {
-                Some(current) => verify(&inner.storage, &current.ours, &current.metadata.adopted),
-                None => VerifyReport::default(),
-            })
-        })
-        .await
     }
 
     /// Waits until an fsync of the lake fails: from then on it takes no writes, and the process shall end so that

@@ -2,17 +2,20 @@
 //!
 //! Of each file the footer is read, and the columns that say which record a row came from: offsets follow each
 //! other without a gap or repeat (I-2), rows of a record are numbered from 0, and the last offset is the one before
-//! the stored position.
+//! the stored position. Rows that another stream's messages brought to `_rejects` are compared among themselves: the
+//! offsets of one partition of a stream rise, and begin anew only when another journal brought them.
 
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use event::schema::{OFFSET, PARTITION, ROW};
+use event::schema::{OFFSET, PARTITION, ROW, ROW_OF_OTHERS};
+use event::{Partition, StreamName};
 
 use crate::snapshot::{DataFile, Snapshot};
 use crate::storage::Storage;
+use crate::table::{Sources, journals_of};
 
 /// Rows that are looked at at once.
 const BATCH_ROWS: usize = 8_192;
@@ -35,6 +38,24 @@ pub struct VerifyReport {
     pub problems: Vec<String>,
 }
 
+/// The column of `_rejects` that names the stream.
+const STREAM: &str = "stream";
+
+/// What is read of each file of `_rejects`; of other tables all but the last one.
+const COLUMNS: [&str; 4] = [PARTITION, OFFSET, ROW, STREAM];
+
+/// What a version is compared with.
+pub(crate) struct Expected<'a> {
+    /// The stream of the table.
+    pub(crate) stream: &'a StreamName,
+    /// The version.
+    pub(crate) snapshot: &'a Snapshot,
+    /// Indexes at which offsets may begin anew.
+    pub(crate) adopted: &'a [u64],
+    /// How far it is with other streams' messages.
+    pub(crate) sources: &'a Sources,
+}
+
 /// The row that a partition has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
@@ -42,15 +63,17 @@ struct Seen {
     row: i32,
 }
 
-/// Reads all files of a version. At the indexes in `adopted` offsets may begin anew.
-pub(crate) fn verify(storage: &Storage, snapshot: &Snapshot, adopted: &[u64]) -> VerifyReport {
+/// Reads all files of a version.
+pub(crate) fn verify(storage: &Storage, expected: &Expected<'_>) -> VerifyReport {
+    let snapshot = expected.snapshot;
     let mut report = VerifyReport {
         version: snapshot.version,
         ..VerifyReport::default()
     };
     let mut order = Order {
-        adopted,
+        expected,
         seen: BTreeMap::new(),
+        others: BTreeMap::new(),
     };
     for file in snapshot.files.iter() {
         report.files += 1;
@@ -60,6 +83,7 @@ pub(crate) fn verify(storage: &Storage, snapshot: &Snapshot, adopted: &[u64]) ->
             report.problems.push(format!("`{}` {problem}", file.path));
             // What follows a file that cannot be read is not compared with what came before it.
             order.seen.clear();
+            order.others.clear();
         }
         if report.problems.len() >= PROBLEMS_MAX {
             return report;
@@ -89,7 +113,7 @@ fn verify_file(storage: &Storage, listed: &DataFile, order: &mut Order<'_>) -> R
     if bytes != listed.bytes {
         return Err(format!("has {bytes} bytes, the log says {}", listed.bytes));
     }
-    let opened = storage.open(&listed.path, bytes, BATCH_ROWS, Some(&[PARTITION, OFFSET, ROW]));
+    let opened = storage.open(&listed.path, bytes, BATCH_ROWS, Some(order.columns()));
     let opened = opened.map_err(|error| unreadable(&error))?;
     if u64::try_from(opened.rows) != Ok(listed.rows) {
         return Err(format!("has {} rows, the log says {}", opened.rows, listed.rows));
@@ -113,11 +137,22 @@ fn verify_file(storage: &Storage, listed: &DataFile, order: &mut Order<'_>) -> R
 
 /// How far each partition is.
 struct Order<'a> {
-    adopted: &'a [u64],
+    expected: &'a Expected<'a>,
     seen: BTreeMap<i32, Seen>,
+    /// Of each partition of another stream the last offset, and how often offsets fell.
+    others: BTreeMap<(String, i32), (i64, usize)>,
 }
 
 impl Order<'_> {
+    fn columns(&self) -> &'static [&'static str] {
+        let count = if *self.expected.stream == StreamName::rejects() {
+            4
+        } else {
+            3
+        };
+        &COLUMNS[..count]
+    }
+
     /// Looks at rows of which the first one has an index.
     fn follow(&mut self, rows: &RecordBatch, first: u64) -> Result<(), String> {
         let column = |name: &str| {
@@ -131,6 +166,9 @@ impl Order<'_> {
         let offsets = offsets.ok_or_else(|| other(OFFSET))?;
         let numbers = column(ROW)?.as_primitive_opt::<Int32Type>();
         let numbers = numbers.ok_or_else(|| other(ROW))?;
+        let streams = rows
+            .column_by_name(STREAM)
+            .and_then(|streams| streams.as_string_opt::<i32>());
         for (index, ((partition, offset), row)) in (first..).zip(
             partitions
                 .values()
@@ -138,8 +176,15 @@ impl Order<'_> {
                 .zip(offsets.values())
                 .zip(numbers.values()),
         ) {
-            if self.adopted.contains(&index) {
+            if self.expected.adopted.contains(&index) {
                 self.seen.clear();
+            }
+            if *row == ROW_OF_OTHERS
+                && let Some(streams) = streams
+            {
+                let row = usize::try_from(index - first).map_err(|error| error.to_string())?;
+                self.follow_other(streams.value(row), *partition, *offset)?;
+                continue;
             }
             let next = Seen {
                 offset: *offset,
@@ -153,6 +198,24 @@ impl Order<'_> {
                     next.offset, next.row, last.offset, last.row
                 ));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Order<'_> {
+    /// Looks at a row that a message of another stream brought.
+    fn follow_other(&mut self, stream: &str, partition: i32, offset: i64) -> Result<(), String> {
+        let number = u32::try_from(partition).map(Partition);
+        let number = number.map_err(|_| format!("has a row of partition {partition}"))?;
+        let known = self.others.entry((stream.to_owned(), partition));
+        let (last, fell) = known.or_insert((-1, 0));
+        let fallen = std::mem::replace(last, offset) >= offset;
+        *fell += usize::from(fallen);
+        if fallen && *fell >= journals_of(self.expected.sources, stream, number) {
+            return Err(format!(
+                "has offset {offset} of partition {partition} of stream `{stream}` after a later one or itself"
+            ));
         }
         Ok(())
     }

@@ -45,14 +45,26 @@ pub enum SinkError {
         /// What differs.
         source: SchemaError,
     },
-    /// A message of another program's is no event, and there is no place for it yet.
-    #[error("message {offset} of partition {partition} is no event: {message}")]
+    /// A message of another program's is no event, and this sink was started without the table of `_rejects`.
+    #[error(
+        "message {offset} of partition {partition} is no event, and there is no table of rejects: {message}"
+    )]
     NoEvent {
         /// Its partition.
         partition: Partition,
         /// Its offset.
         offset: Offset,
         /// Why.
+        message: String,
+    },
+    /// Rejected messages do not fit the declaration of `_rejects`.
+    #[error("rejects of partition {partition} from message {offset} on do not fit their table: {message}")]
+    Rejects {
+        /// Their partition.
+        partition: Partition,
+        /// The first one's offset.
+        offset: Offset,
+        /// What differs.
         message: String,
     },
     /// The journal gave another record than the next one.
@@ -109,6 +121,7 @@ impl SinkError {
             | Self::Record { .. }
             | Self::Columns { .. }
             | Self::NoEvent { .. }
+            | Self::Rejects { .. }
             | Self::OutOfOrder { .. }
             | Self::Thread { .. } => Fault::Fatal,
         }

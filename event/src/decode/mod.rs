@@ -293,14 +293,32 @@ impl EventDecoder {
     /// # Errors
     /// The [`Reject`], whose line is 1.
     pub fn decode(&mut self, text: &[u8]) -> Result<RecordBatch, Reject> {
+        self.push(text)?;
+        Ok(self.take().expect("a row that was accepted is in the batch"))
+    }
+
+    /// Reads one event, and keeps it as the next row of the batch that [`EventDecoder::take`] gives.
+    ///
+    /// # Errors
+    /// The [`Reject`], whose line is 1; the rows before it stay.
+    pub fn push(&mut self, text: &[u8]) -> Result<(), Reject> {
         let decoded = if text.len() > LINE_BYTES_MAX {
             Err(Failure::line_too_large())
         } else {
             self.lines.decode(text, false)
         };
-        decoded.map_err(|failure| failure.reject(1, text))?;
-        let batch = self.lines.take_batch();
-        Ok(batch.expect("a row that was accepted is in the batch"))
+        decoded.map_err(|failure| failure.reject(1, text))
+    }
+
+    /// Whether the batch has one record's worth of rows, so that it should be taken before the next event.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lines.batch_is_full()
+    }
+
+    /// The rows since the last time, in the wire schema; `None` when there are none.
+    pub fn take(&mut self) -> Option<RecordBatch> {
+        self.lines.take_batch()
     }
 }
 

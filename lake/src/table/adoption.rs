@@ -25,12 +25,9 @@ impl Inner {
             metadata.journal.clone_from(&self.journal);
             metadata.adopted.push(current.ours.end_index());
             Ok(Some(Change {
-                operation: UpdateTableOperation::StreamingUpdate,
-                changes_data: true,
-                adds: &[],
-                removes: std::collections::HashSet::new(),
                 positions: positions.into_iter().collect(),
                 metadata: Some(metadata),
+                ..Change::new(UpdateTableOperation::StreamingUpdate, &[])
             }))
         })?;
         Ok(())

@@ -56,7 +56,24 @@ pub(super) struct Change<'a> {
     /// Paths of files that are listed now.
     pub(super) removes: HashSet<String>,
     pub(super) positions: Vec<(Partition, Offset)>,
+    /// Application ids of sources, and the offsets up to which the table has them now.
+    pub(super) sources: Vec<(String, Offset)>,
     pub(super) metadata: Option<TableMetadata>,
+}
+
+impl<'a> Change<'a> {
+    /// A change that only adds these files.
+    pub(super) fn new(operation: UpdateTableOperation, adds: &'a [WrittenFile]) -> Self {
+        Self {
+            operation,
+            changes_data: true,
+            adds,
+            removes: HashSet::new(),
+            positions: Vec::new(),
+            sources: Vec::new(),
+            metadata: None,
+        }
+    }
 }
 
 /// How one try ended.
@@ -86,15 +103,11 @@ impl Inner {
                 }
             }
             Ok(Some(Change {
-                operation: UpdateTableOperation::StreamingUpdate,
-                changes_data: true,
-                adds: files,
-                removes: HashSet::new(),
                 positions: advance
                     .iter()
                     .map(|advance| (advance.partition, advance.to))
                     .collect(),
-                metadata: None,
+                ..Change::new(UpdateTableOperation::StreamingUpdate, files)
             }))
         })?;
         self.checkpoint_after(&committed, CHECKPOINT_OVERDUE);
@@ -192,9 +205,11 @@ impl Inner {
             ENGINE_INFO,
             change.changes_data,
         );
-        for (partition, offset) in &change.positions {
+        let own = change.positions.iter();
+        let own = own.map(|(partition, offset)| (self.app_id(*partition), *offset));
+        for (app_id, offset) in own.chain(change.sources.iter().cloned()) {
             let version = i64::try_from(offset.0).map_err(|error| commit(&error))?;
-            builder = builder.with_transaction_id(self.app_id(*partition), version);
+            builder = builder.with_transaction_id(app_id, version);
         }
         let transaction = builder.build(&*self.engine, Box::new(FileSystemCommitter::new()));
         let mut transaction = transaction.map_err(|error| commit(&error))?;
@@ -270,7 +285,7 @@ impl Inner {
             .check()
             .map_err(|source| CommitError::Unknown { source })?;
         // Whoever merged its files since has taken their names out of the table, and not out of the log.
-        if self.is_ours(known, change)? || is_in(change, &self.read_again()?.ours) {
+        if self.is_ours(known, change)? || is_in(change, &self.read_again()?) {
             return self.found(&error);
         }
         Err(CommitError::Lake(error))
@@ -328,12 +343,15 @@ impl Inner {
 }
 
 /// Whether a version has what a change brings.
-fn is_in(change: &Change<'_>, snapshot: &Snapshot) -> bool {
+fn is_in(change: &Change<'_>, current: &Current) -> bool {
+    let snapshot = &current.ours;
     let reached = |(partition, offset): &(Partition, Offset)| snapshot.position(*partition).offset == *offset;
+    let brought = |(app_id, offset): &(String, Offset)| current.sources.get(app_id) == Some(offset);
     let listed: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
     let moves = !change.positions.is_empty() || !change.adds.is_empty() || !change.removes.is_empty();
     moves
         && change.positions.iter().all(reached)
+        && change.sources.iter().all(brought)
         && change.adds.iter().all(|file| listed.contains(file.path.as_str()))
         && change.removes.iter().all(|path| !listed.contains(path.as_str()))
 }

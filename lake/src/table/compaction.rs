@@ -134,12 +134,9 @@ impl Inner {
         let settled = self.settle(|current| {
             let there = are_neighbours(&current.ours.files, &merged.sources);
             Ok(there.then(|| Change {
-                operation: UpdateTableOperation::Optimize,
                 changes_data: false,
-                adds: std::slice::from_ref(&merged.file),
                 removes: merged.sources.iter().cloned().collect(),
-                positions: Vec::new(),
-                metadata: None,
+                ..Change::new(UpdateTableOperation::Optimize, std::slice::from_ref(&merged.file))
             }))
         })?;
         Ok(settled

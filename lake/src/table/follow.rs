@@ -16,6 +16,7 @@ use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::snapshot::SnapshotRef;
 use event::{Offset, Partition, Position};
 
+use super::source::{self, Sources};
 use super::{Current, DOMAIN, Inner, TableMetadata};
 use crate::error::LakeError;
 use crate::files::{self, Listed};
@@ -87,7 +88,10 @@ impl Inner {
         let failed = |message: &dyn std::fmt::Display| self.failed("follow", message);
         let mut redefined = false;
         let mut metadata = Arc::clone(&known.metadata);
-        let mut positions: BTreeMap<_, _> = by_partition(&known.ours.positions);
+        let mut ends = Ends {
+            positions: by_partition(&known.ours.positions),
+            sources: Sources::clone(&known.sources),
+        };
         let (mut added, mut removed) = (Vec::new(), HashSet::new());
         for commit in commits {
             redefined |= commit.redefined;
@@ -100,7 +104,7 @@ impl Inner {
                 added.push(Listed::new(add, self.stream.time_column()).map_err(|error| failed(&error))?);
             }
             for transaction in commit.transactions {
-                self.place(&mut positions, &transaction.app_id, transaction.version, true)?;
+                self.place(&mut ends, &transaction.app_id, transaction.version, true)?;
             }
             for domain in commit.domains {
                 if domain.domain == DOMAIN && !domain.removed {
@@ -119,15 +123,15 @@ impl Inner {
         } else {
             Arc::clone(&known.ours.schema)
         };
-        Ok(self.assemble(delta, schema, added, positions, metadata))
+        Ok(self.assemble(delta, schema, added, ends, metadata))
     }
 
     /// A version from its checkpoint on.
     fn describe(&self, delta: &SnapshotRef) -> Result<Current, LakeError> {
         let metadata = Arc::new(self.metadata(delta)?);
         let listed = files::read(self, delta)?;
-        let positions = self.positions(delta)?;
-        Ok(self.assemble(delta, self.schema_of(delta)?, listed, positions, metadata))
+        let ends = self.ends(delta)?;
+        Ok(self.assemble(delta, self.schema_of(delta)?, listed, ends, metadata))
     }
 
     fn assemble(
@@ -135,11 +139,11 @@ impl Inner {
         delta: &SnapshotRef,
         schema: arrow_schema::SchemaRef,
         listed: Vec<Listed>,
-        positions: BTreeMap<Partition, Offset>,
+        ends: Ends,
         metadata: Arc<TableMetadata>,
     ) -> Current {
         let (files, places) = files::arrange(listed, metadata.removed);
-        let positions = positions.into_iter();
+        let positions = ends.positions.into_iter();
         let ours = Snapshot {
             version: delta.version(),
             directory: self.directory.clone(),
@@ -155,6 +159,7 @@ impl Inner {
             ours: Arc::new(ours),
             places,
             metadata,
+            sources: Arc::new(ends.sources),
         }
     }
 
@@ -167,44 +172,53 @@ impl Inner {
         Ok(Arc::new(schema))
     }
 
-    /// The positions of all partitions, whichever they are.
-    fn positions(&self, delta: &SnapshotRef) -> Result<BTreeMap<Partition, Offset>, LakeError> {
+    /// The positions of all partitions and sources, whichever they are.
+    fn ends(&self, delta: &SnapshotRef) -> Result<Ends, LakeError> {
         let failed = |error: &dyn std::fmt::Display| self.failed("read positions of", error);
         let actions = delta
             .log_segment()
             .read_actions(&*self.engine, LOG_TXN_SCHEMA.clone());
-        let mut positions = BTreeMap::new();
+        let mut ends = Ends::default();
         // Newest first.
         for batch in actions.map_err(|error| failed(&error))? {
             let actions = batch.map_err(|error| failed(&error))?.actions;
             let actions = ArrowEngineData::try_from_engine_data(actions).map_err(|error| failed(&error))?;
             let transactions = transactions(actions.record_batch());
             for (app_id, version) in transactions.ok_or_else(|| failed(&"the kernel gives no `txn`"))? {
-                self.place(&mut positions, app_id, version, false)?;
+                self.place(&mut ends, app_id, version, false)?;
             }
         }
-        Ok(positions)
+        Ok(ends)
     }
 
-    /// Puts an application's version to the positions, if it is one of ours.
-    fn place(
-        &self,
-        positions: &mut BTreeMap<Partition, Offset>,
-        app_id: &str,
-        version: i64,
-        replace: bool,
-    ) -> Result<(), LakeError> {
+    /// Puts an application's version to what it is an end of, if it is one of ours.
+    fn place(&self, ends: &mut Ends, app_id: &str, version: i64, replace: bool) -> Result<(), LakeError> {
         let ours = app_id.strip_prefix(self.app_ids().as_str());
-        let Some(partition) = ours.and_then(|partition| partition.parse().ok()).map(Partition) else {
+        let partition = ours.and_then(|partition| partition.parse().ok()).map(Partition);
+        if partition.is_none() && !source::is_source(app_id) {
             return Ok(());
-        };
+        }
         let offset = u64::try_from(version).map_err(|error| self.failed("read positions of", &error))?;
-        if replace {
-            positions.insert(partition, Offset(offset));
-        } else {
-            positions.entry(partition).or_insert(Offset(offset));
+        match partition {
+            Some(partition) => put(&mut ends.positions, partition, Offset(offset), replace),
+            None => put(&mut ends.sources, app_id.to_owned(), Offset(offset), replace),
         }
         Ok(())
+    }
+}
+
+/// Up to where a version has its own journal's partitions, and its sources.
+#[derive(Default)]
+struct Ends {
+    positions: BTreeMap<Partition, Offset>,
+    sources: Sources,
+}
+
+fn put<K: Ord>(ends: &mut BTreeMap<K, Offset>, key: K, offset: Offset, replace: bool) {
+    if replace {
+        ends.insert(key, offset);
+    } else {
+        ends.entry(key).or_insert(offset);
     }
 }
 

@@ -24,15 +24,12 @@ impl Inner {
             let rows: u64 = expired.iter().map(|file| file.rows).sum();
             went = rows;
             Ok((!expired.is_empty()).then(|| Change {
-                operation: UpdateTableOperation::Delete,
-                changes_data: true,
-                adds: &[],
                 removes: expired.iter().map(|file| file.path.clone()).collect(),
-                positions: Vec::new(),
                 metadata: Some(TableMetadata {
                     removed: current.metadata.removed + rows,
                     ..TableMetadata::clone(&current.metadata)
                 }),
+                ..Change::new(UpdateTableOperation::Delete, &[])
             }))
         })?;
         Ok(went)

@@ -7,7 +7,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use event::{Offset, Partition, Position, StreamName};
+use event::{Offset, Partition, Position, RecordFormat, StreamName};
 use futures::FutureExt;
 use journal::{Journal, JournalReader, Record};
 use lake::Table;
@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::LakeSinkOptions;
 use super::budget::TailBudget;
-use super::open_file::{self, OpenFile};
+use super::open_file::{self, Begin, OpenFile};
+use super::rejects::RejectsTable;
 use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
 use crate::progress::{Owned, Shared, end_of};
@@ -29,6 +30,10 @@ pub(super) struct Consumer {
     pub(super) partition: Partition,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) table: Arc<Table>,
+    /// The table of `_rejects`.
+    pub(super) rejects: Option<Arc<Table>>,
+    /// How far that is with this partition, if other programs may fill it; found out at every (re)start.
+    pub(super) covered: Option<RejectsTable>,
     pub(super) options: Arc<LakeSinkOptions>,
     pub(super) budget: Arc<TailBudget>,
     pub(super) progress: Arc<Shared>,
@@ -113,6 +118,7 @@ impl Consumer {
     async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
         let stored = self.table.snapshot().await?.position(self.partition);
         let from = Position::new(self.partition, stored.offset);
+        self.covered = self.find_rejects().await?;
         let mut reader = self.journal.reader(self.stream(), from).await?;
         self.committed(from.offset);
         if end_of(&*self.journal, self.stream(), self.partition).await? == from.offset {
@@ -133,6 +139,17 @@ impl Consumer {
                 }
                 Wake::Stop => return self.drain(reader.as_mut(), file, backoff).await,
             }
+        }
+    }
+
+    /// Where rejects of this partition go, if there can be any.
+    async fn find_rejects(&self) -> Result<Option<RejectsTable>, SinkError> {
+        match (&self.rejects, self.table.declaration().format) {
+            (Some(table), RecordFormat::Json) => {
+                let found = RejectsTable::open(table, &self.table, self.partition).await?;
+                Ok(Some(found))
+            }
+            (None, RecordFormat::Json) | (_, RecordFormat::Record) => Ok(None),
         }
     }
 
@@ -170,7 +187,12 @@ impl Consumer {
         records: Vec<Record>,
         backoff: &mut Backoff,
     ) -> Result<Option<OpenFile>, SinkError> {
-        let file = open_file::write_records(&self.table, &self.options.writer, file, records).await?;
+        let begin = Begin {
+            table: &self.table,
+            rejects: self.covered.as_ref(),
+            options: &self.options.writer,
+        };
+        let file = open_file::write_records(begin, file, records).await?;
         let Some(open) = &file else {
             return Ok(None);
         };
@@ -179,28 +201,32 @@ impl Consumer {
             progress.read = open.end();
             progress.rows_open = open.rows();
         });
-        if open.bytes() >= self.options.roll_bytes {
+        if open.is_full(self.options.roll_bytes) {
             return self.roll(file, "size", backoff).await;
         }
         Ok(file)
     }
 
-    /// Finishes the open file and commits it together with its position (I-2).
+    /// Commits the rejects, then finishes the open file and commits it together with its position (I-2).
     async fn roll(
         &mut self,
         file: Option<OpenFile>,
         reason: &'static str,
         backoff: &mut Backoff,
     ) -> Result<Option<OpenFile>, SinkError> {
-        let Some(file) = file else {
+        let Some(mut file) = file else {
             return Ok(None);
         };
         let begun = Instant::now();
         let rows = file.rows();
+        if let Some(rejects) = file.take_rejects() {
+            self.covered = Some(rejects.commit(file.end()).await?);
+        }
         let closed = open_file::finish(file).await?;
         let end = closed.advance.to;
-        let bytes = closed.file.bytes;
-        self.table.commit(vec![closed.file], &[closed.advance]).await?;
+        let bytes = closed.file.as_ref().map_or(0, |file| file.bytes);
+        let files = closed.file.into_iter().collect();
+        self.table.commit(files, &[closed.advance]).await?;
         backoff.reset();
         self.committed(end);
         self.progress.update(|progress| progress.failing = None);

@@ -1,7 +1,8 @@
 //! The lake destination: every stream of the journal into its Delta table.
 //!
 //! Each partition of each stream that the group assigns has a task of its own ([`consumer`]), so that one stream's trouble never delays
-//! another (I-5); `_rejects` is a stream as the others. Rows are encoded as they arrive; a file is rolled by
+//! another (I-5); `_rejects` is a stream as the others, and messages of other programs that are no events go to its
+//! table as well ([`rejects`]). Rows are encoded as they arrive; a file is rolled by
 //! size, by age, when all open files together hold too much ([`budget`]), and at shutdown. The catalog never
 //! changes while a process runs, so a schema change is a shutdown too.
 
@@ -10,12 +11,13 @@ mod consumer;
 mod maintenance;
 mod open_file;
 mod options;
+mod rejects;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::Partition;
+use event::{Partition, StreamName};
 use futures::FutureExt;
 use journal::Journal;
 use lake::Table;
@@ -94,6 +96,11 @@ impl LakeSink {
             stopping,
             backoff: Backoff::new(options.retry_first, options.retry_longest),
         };
+        let name_of = |table: &&Arc<Table>| table.declaration().name.clone();
+        let rejects = tables
+            .iter()
+            .find(|table| name_of(table) == StreamName::rejects());
+        let rejects = rejects.cloned();
         let budget = Arc::new(TailBudget::new(options.tail_bytes, work.len()));
         let shared = progress.clone();
         let consume = move |share, phase, member| {
@@ -106,6 +113,8 @@ impl LakeSink {
                 partition: share.1,
                 journal: Arc::clone(&journal),
                 table: Arc::clone(table),
+                rejects: rejects.clone(),
+                covered: None,
                 options: Arc::clone(&options),
                 budget: Arc::clone(&budget),
                 progress: Arc::clone(&shared.streams[*index]),

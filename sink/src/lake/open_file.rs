@@ -1,18 +1,21 @@
 //! The file that is open between two commits: rows go in as they arrive, so a roll writes little more than the
-//! footer.
+//! footer. Messages that are no events of the stream wait beside it ([`super::rejects`]).
 
 use std::sync::Arc;
 
 use event::{Offset, Partition};
-use journal::{Decoded, Record, RecordDecoder};
+use journal::{Decoded, Payload, Record, RecordDecoder};
 use lake::{Advance, FileWriter, Table, WriterOptions, WrittenFile};
 use tokio::time::Instant;
 
+use super::rejects::{OpenRejects, REJECTS_MAX, RejectsTable};
 use crate::SinkError;
 
 /// Rows of one partition that wait for a commit, and which records they are.
 pub(super) struct OpenFile {
     writer: FileWriter,
+    /// Of a stream that other programs may fill.
+    rejects: Option<OpenRejects>,
     decoder: RecordDecoder,
     partition: Partition,
     from: Offset,
@@ -25,20 +28,29 @@ pub(super) struct OpenFile {
 
 /// A finished file and what it covers.
 pub(super) struct ClosedFile {
-    pub(super) file: WrittenFile,
+    /// None when not one of the records held an event.
+    pub(super) file: Option<WrittenFile>,
     pub(super) advance: Advance,
+}
+
+/// What files are begun with.
+pub(super) struct Begin<'a> {
+    pub(super) table: &'a Arc<Table>,
+    pub(super) rejects: Option<&'a RejectsTable>,
+    pub(super) options: &'a WriterOptions,
 }
 
 impl OpenFile {
     /// A new file whose first record is `from`.
     pub(super) fn begin(
         table: &Table,
+        rejects: Option<OpenRejects>,
         options: &WriterOptions,
-        partition: Partition,
-        from: Offset,
+        (partition, from): (Partition, Offset),
     ) -> Result<Self, SinkError> {
         Ok(Self {
             writer: table.writer(options)?,
+            rejects,
             decoder: RecordDecoder::new(Arc::clone(table.declaration())),
             partition,
             from,
@@ -51,20 +63,65 @@ impl OpenFile {
     /// Writes the rows of records. CPU-bound. After an error the file is of no use: what it covers is read
     /// again from the journal.
     pub(super) fn write(&mut self, table: &Table, records: &[Record]) -> Result<(), SinkError> {
-        for record in records {
-            self.write_record(table, record)?;
+        let mut rest = records;
+        while let Some(record) = rest.first() {
+            let written = match &record.payload {
+                Payload::Json(_) => self.write_messages(table, rest)?,
+                Payload::Record(_) | Payload::Nothing => {
+                    self.write_record(table, record)?;
+                    1
+                }
+            };
+            rest = &rest[written..];
         }
+        Ok(())
+    }
+
+    /// Writes the messages that records begin with, as many as go together. Gives how many those are.
+    fn write_messages(&mut self, table: &Table, records: &[Record]) -> Result<usize, SinkError> {
+        let messages = self.decoder.decode_messages(records);
+        for record in &records[..messages.taken] {
+            self.follow(record)?;
+        }
+        if let Some(batch) = &messages.batch {
+            let rows = event::schema::messages_to_lake(batch, &messages.offsets, table.declaration());
+            let rows = rows.map_err(|source| SinkError::Columns {
+                partition: self.partition,
+                offset: messages.offsets.first().copied().unwrap_or_default(),
+                source,
+            })?;
+            self.writer.write(&rows)?;
+        }
+        match (&mut self.rejects, messages.rejects.first()) {
+            (_, None) => {}
+            (Some(rejects), Some(_)) => rejects.write(messages.rejects)?,
+            (None, Some(message)) => {
+                return Err(SinkError::NoEvent {
+                    partition: self.partition,
+                    offset: message.offset,
+                    message: message.reject.message.clone(),
+                });
+            }
+        }
+        Ok(messages.taken)
+    }
+
+    /// Goes on to the offset after a record, which must be the next one.
+    fn follow(&mut self, record: &Record) -> Result<(), SinkError> {
+        if record.offset != self.to {
+            return Err(SinkError::OutOfOrder {
+                found: record.offset,
+                expected: self.to,
+            });
+        }
+        self.to = record.offset.next();
+        self.record_bytes += record.bytes() as u64;
         Ok(())
     }
 
     fn write_record(&mut self, table: &Table, record: &Record) -> Result<(), SinkError> {
         let (partition, offset) = (record.partition, record.offset);
-        if offset != self.to {
-            return Err(SinkError::OutOfOrder {
-                found: offset,
-                expected: self.to,
-            });
-        }
+        self.follow(record)?;
         let decoded = self.decoder.decode(record).map_err(|source| SinkError::Record {
             partition,
             offset,
@@ -89,8 +146,6 @@ impl OpenFile {
             }
             Decoded::Nothing => {}
         }
-        self.to = offset.next();
-        self.record_bytes += record.bytes() as u64;
         Ok(())
     }
 
@@ -99,9 +154,18 @@ impl OpenFile {
         self.writer.rows()
     }
 
-    /// Bytes that the file will have, about.
-    pub(super) fn bytes(&self) -> u64 {
-        self.writer.bytes()
+    /// Whether it has as much as a file shall have, `bytes` or too many rejects.
+    pub(super) fn is_full(&self, bytes: u64) -> bool {
+        let (beside, count) = match &self.rejects {
+            Some(rejects) => (rejects.bytes(), rejects.count()),
+            None => (0, 0),
+        };
+        self.writer.bytes() + beside >= bytes || count >= REJECTS_MAX
+    }
+
+    /// The rejects, which are committed before the file.
+    pub(super) fn take_rejects(&mut self) -> Option<OpenRejects> {
+        self.rejects.take()
     }
 
     /// Everything below is in this file or was committed before it.
@@ -109,37 +173,41 @@ impl OpenFile {
         self.to
     }
 
-    /// Writes the footer and makes the file durable (I-3). Blocks.
+    /// Writes the footer and makes the file durable (I-3), if it has rows. Blocks.
     pub(super) fn finish(self) -> Result<ClosedFile, SinkError> {
         let advance = Advance {
             partition: self.partition,
             from: self.from,
             to: self.to,
         };
-        Ok(ClosedFile {
-            file: self.writer.finish()?,
-            advance,
-        })
+        let file = match self.writer.rows() {
+            0 => None,
+            _ => Some(self.writer.finish()?),
+        };
+        Ok(ClosedFile { file, advance })
     }
 }
 
 /// Encodes records into `file`, or into a new one, on a thread for such work.
 pub(super) async fn write_records(
-    table: &Arc<Table>,
-    options: &WriterOptions,
+    begin: Begin<'_>,
     file: Option<OpenFile>,
     records: Vec<Record>,
 ) -> Result<Option<OpenFile>, SinkError> {
     let Some(first) = records.first() else {
         return Ok(file);
     };
-    let (partition, from) = (first.partition, first.offset);
-    let table = Arc::clone(table);
-    let options = options.clone();
+    let from = (first.partition, first.offset);
+    let table = Arc::clone(begin.table);
+    let options = begin.options.clone();
+    let rejects = begin.rejects.cloned();
     on_thread(move || {
         let mut file = match file {
             Some(file) => file,
-            None => OpenFile::begin(&table, &options, partition, from)?,
+            None => {
+                let rejects = rejects.map(|to| OpenRejects::new(to, options.clone()));
+                OpenFile::begin(&table, rejects, &options, from)?
+            }
         };
         file.write(&table, &records)?;
         Ok(Some(file))
@@ -152,7 +220,7 @@ pub(super) async fn finish(file: OpenFile) -> Result<ClosedFile, SinkError> {
     on_thread(move || file.finish()).await
 }
 
-async fn on_thread<T: Send + 'static>(
+pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
 ) -> Result<T, SinkError> {
     match tokio::task::spawn_blocking(work).await {
