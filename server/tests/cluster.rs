@@ -1,7 +1,7 @@
 //! Many processes around real servers: ingest into Kafka, sinks into the lake, MariaDB and PostgreSQL, analyzers over
 //! the lake and the tail of the topic.
 //!
-//! Two suites. `killed` posts batches through three ingest processes, kills whatever it likes, and compares what every
+//! Three suites. `json` fills a topic as other programs do and compares what is found of it; `killed` posts batches through three ingest processes, kills whatever it likes, and compares what every
 //! place holds with what was acknowledged, by the servers' own clients and Python `deltalake` (I-1, I-2). `same` asks
 //! the same questions of an embedded journal and of Kafka with one partition, and wants the same answers (I-6).
 //!
@@ -10,6 +10,8 @@
 #[path = "crash/client.rs"]
 mod client;
 mod harness;
+#[path = "cluster/json.rs"]
+mod json;
 #[path = "cluster/killed.rs"]
 mod killed;
 #[path = "cluster/processes.rs"]

@@ -7,5 +7,6 @@ mod power;
 mod python;
 mod readers;
 mod simulated;
+mod sources;
 mod speed;
 mod upkeep;
