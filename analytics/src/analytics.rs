@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
-use event::{Catalog, Position, StreamDeclaration};
+use event::{Catalog, Position, RecordFormat, StreamDeclaration};
 use journal::Journal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -261,6 +261,7 @@ impl Analytics {
             }
             SqlPlace::Workers(workers) => SqlEngine::Workers(Pool::new(workers.clone())),
         };
+        let messages = catalog.iter().any(|stream| stream.format == RecordFormat::Json);
         let shared = Shared {
             catalog,
             base: base(&limits, Arc::clone(&tail))?,
@@ -269,6 +270,7 @@ impl Analytics {
                 rows: TailRows::new(Arc::clone(&journal)),
                 journal,
                 tail,
+                messages,
             }),
             compute: Compute::start(rest_threads, blocking_max, "tidemill-rest")?,
             sql,

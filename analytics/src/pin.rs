@@ -40,7 +40,8 @@ pub(crate) struct Pin {
     pub(crate) tail: Vec<TailRange>,
     /// Up to where this query sees each partition.
     pub(crate) end: Vec<Position>,
-    /// The journal's partitions.
+    /// How many writers append to the lake's table independently: the journal's partitions, and of `_rejects` the
+    /// streams that other programs fill, taken as one.
     pub(crate) partitions: usize,
     /// Keeps the tail in the journal for as long as the query may read it.
     #[expect(dead_code, reason = "what counts is that it lives")]
@@ -149,6 +150,9 @@ pub(crate) struct Pinner {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) rows: TailRows,
+    /// Whether there are streams that other programs may fill: what is no event there comes into the table of
+    /// `_rejects` before what waits in its tail.
+    pub(crate) messages: bool,
 }
 
 impl Pinner {
@@ -178,7 +182,7 @@ impl Pinner {
         }
         Ok(Pin {
             declaration: Arc::clone(declaration),
-            partitions: end.len(),
+            partitions: end.len() + usize::from(self.messages && declaration.name == StreamName::rejects()),
             snapshot,
             tail,
             end,
