@@ -29,7 +29,7 @@ impl Inner {
     /// Compares the files of a version with what its log says of them.
     fn verify(&self, current: &Current) -> VerifyReport {
         let expected = Expected {
-            stream: &self.stream.name,
+            stream: &self.stream,
             snapshot: &current.ours,
             adopted: &current.metadata.adopted,
             sources: &current.sources,
