@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use event::{Offset, Partition, Position, StreamDeclaration};
-use journal::{Decoded, Journal, JournalReader, ReadError, Record, RecordDecoder};
+use journal::{Decoded, Journal, JournalReader, Payload, ReadError, Record, RecordDecoder};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -211,8 +211,16 @@ impl Gatherer {
         let stream = Arc::clone(&self.stream);
         let decoded = tokio::task::spawn_blocking(move || {
             let mut decoder = RecordDecoder::new(Arc::clone(&stream));
-            for record in &records {
-                push(&mut rows, &mut decoder, &stream, record)?;
+            let mut rest = &records[..];
+            while let Some(record) = rest.first() {
+                let taken = match &record.payload {
+                    Payload::Json(_) => push_messages(&mut rows, &mut decoder, &stream, rest)?,
+                    Payload::Record(_) | Payload::Nothing => {
+                        push(&mut rows, &mut decoder, &stream, record)?;
+                        1
+                    }
+                };
+                rest = &rest[taken..];
             }
             Ok::<_, SinkError>(rows)
         });
@@ -227,6 +235,43 @@ impl Gatherer {
     }
 }
 
+/// Takes the messages that records begin with, as many as go together. Gives how many those are.
+fn push_messages(
+    rows: &mut Rows,
+    decoder: &mut RecordDecoder,
+    stream: &StreamDeclaration,
+    records: &[Record],
+) -> Result<usize, SinkError> {
+    let messages = decoder.decode_messages(records);
+    let mut to = rows.to();
+    for record in &records[..messages.taken] {
+        in_order(record, to)?;
+        to = record.offset.next();
+    }
+    // A message that is no event is kept by the lake.
+    rows.skip(to);
+    if let Some(batch) = &messages.batch {
+        let columns = event::schema::messages_to_lake(batch, &messages.offsets, stream);
+        let columns = columns.map_err(|source| SinkError::Columns {
+            partition: batch.partition,
+            offset: messages.offsets.first().copied().unwrap_or_default(),
+            source,
+        })?;
+        rows.push(columns, to);
+    }
+    Ok(messages.taken)
+}
+
+fn in_order(record: &Record, due: Offset) -> Result<(), SinkError> {
+    if record.offset != due {
+        return Err(SinkError::OutOfOrder {
+            found: record.offset,
+            expected: due,
+        });
+    }
+    Ok(())
+}
+
 fn push(
     rows: &mut Rows,
     decoder: &mut RecordDecoder,
@@ -234,12 +279,7 @@ fn push(
     record: &Record,
 ) -> Result<(), SinkError> {
     let (partition, offset) = (record.partition, record.offset);
-    if offset != rows.to() {
-        return Err(SinkError::OutOfOrder {
-            found: offset,
-            expected: rows.to(),
-        });
-    }
+    in_order(record, rows.to())?;
     let decoded = decoder.decode(record).map_err(|source| SinkError::Record {
         partition,
         offset,

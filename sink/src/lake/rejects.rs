@@ -5,6 +5,8 @@
 //! stream's file and position. After a crash in between the range is read again, and what the txn covers is left out;
 //! so each one is there once, like an event (I-2). A query finds them after the roll, not in the tail.
 //!
+//! Such a stream needs two tables, so trouble with `_rejects` holds it up as well; no other stream.
+//!
 //! A message that a newer declaration accepts can be both, a reject and an event, when that crash came before the
 //! change of the declaration.
 //!
