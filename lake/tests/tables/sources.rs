@@ -151,7 +151,8 @@ async fn rows_of_other_streams_stand_between_its_own_and_are_merged_with_them() 
     for round in 0..10_u64 {
         let (table, source) = (&table, &sources[(round % 2) as usize]);
         let from = round / 2 * 10;
-        let brought = bring(table, source, &[from, from + 3], from, from + 10);
+        let offsets = [from, from + 3];
+        let brought = bring(table, source, &offsets, from, from + 10);
         let own = append_own(table, round);
         let (brought, own) = tokio::join!(brought, own);
         brought.expect("commits");
