@@ -15,7 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::Inner;
 use super::describe::describe_topics;
 use super::error::describe;
-use super::topics::{Topic, TopicState};
+use super::topic::{Topic, TopicState};
 
 /// How often the topics are looked at while all is well.
 const INTERVAL: Duration = Duration::from_secs(1);

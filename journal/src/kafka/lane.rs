@@ -19,7 +19,7 @@ use super::client::{Consumer, Listener, create};
 use super::error::read_error;
 use super::health::serve;
 use super::lock;
-use super::topics::Topic;
+use super::topic::Topic;
 use crate::ReadError;
 
 /// Most lanes, so most readers of one partition at a time; whoever comes later waits for a place.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::client::{Listener, create, log};
 use super::error::read_error;
-use super::topics::Topic;
+use super::topic::Topic;
 use super::{Inner, lock};
 use crate::{Assignment, GroupMember, ReadError};
 

@@ -11,7 +11,7 @@ use event::{Batch, Offset, Partition, RecordFormat, Span, TraceId, partition};
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders};
 
-use super::topics::Topic;
+use super::topic::Topic;
 use crate::{AppendError, JsonMessage, Payload, Record};
 
 /// The W3C header that carries a trace id.

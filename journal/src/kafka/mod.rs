@@ -18,7 +18,9 @@
 //! A librdkafka client has about four threads and two connections. One for each reader would be hundreds where
 //! several destinations read many partitions; one for all cannot read a partition at two positions.
 
+mod administrator;
 mod client;
+mod delivery;
 mod describe;
 mod error;
 mod health;
@@ -29,6 +31,7 @@ mod opening;
 mod options;
 mod producer;
 mod reader;
+mod topic;
 mod topics;
 mod watermarks;
 
@@ -48,7 +51,7 @@ use self::member::KafkaMember;
 use self::opening::{greet, open_topics, wanted};
 use self::producer::Producer;
 use self::reader::KafkaReader;
-use self::topics::Topic;
+use self::topic::Topic;
 use crate::{AppendError, Durability, GroupMember, Journal, JournalId, JournalReader, ReadError};
 
 pub use self::error::{OpenError, TopicProblem};

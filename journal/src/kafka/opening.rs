@@ -9,10 +9,12 @@ use event::{StreamDeclaration, StreamName};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::administrator::Administrator;
 use super::client::{Consumer, Listener, Voice};
 use super::describe::{Found, describe_topics};
 use super::options::KafkaOptions;
-use super::topics::{Administrator, Topic, Wanted};
+use super::topic::Topic;
+use super::topics::Wanted;
 use super::{OpenError, error, health};
 
 /// How often brokers are asked that do not answer, and topics are looked for that were just made.

@@ -10,24 +10,21 @@
 //! here ever sends again what was given to librdkafka before.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use event::{Batch, Offset, Position};
+use event::{Batch, Position};
 use futures::future::join_all;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::client::{Listener, Voice, create, log};
-use super::error::describe;
+use super::client::{Voice, create};
+use super::delivery::{Answer, Delivery, Reports};
 use super::message::{Message, Messages};
 use super::options::KafkaOptions;
-use super::topics::Topic;
-use super::{Inner, OpenError, lock};
+use super::topic::Topic;
+use super::{Inner, OpenError};
 use crate::AppendError;
 
 /// Groups of fewer bytes are encoded where the caller runs: at 4 GB/s (design.md §6) they take half a millisecond.
@@ -116,18 +113,7 @@ impl Producer {
 
     /// Hands the messages of one batch to librdkafka; the answer comes with the last delivery report.
     fn send(&self, topic: &Arc<Topic>, batch: Messages, room: &Arc<OwnedSemaphorePermit>) -> Answer {
-        let (done, answer) = oneshot::channel();
-        let delivery = Arc::new(Delivery {
-            topic: Arc::clone(topic),
-            progress: Mutex::new(Progress {
-                left: batch.messages.len(),
-                end: None,
-                failed: 0,
-                failure: None,
-                done: Some(done),
-            }),
-            _room: Arc::clone(room),
-        });
+        let (delivery, answer) = Delivery::new(topic, batch.messages.len(), room);
         let mut client = self.client();
         let mut messages = batch.messages.into_iter();
         let partition = batch.partition.0 as i32;
@@ -174,138 +160,8 @@ fn send_one(
     client.send(record).map_err(|(error, _)| error)
 }
 
-/// Waits for one batch.
-type Answer = oneshot::Receiver<Result<Offset, AppendError>>;
-
-/// The messages of one batch that are on their way.
-pub(super) struct Delivery {
-    topic: Arc<Topic>,
-    progress: Mutex<Progress>,
-    /// Given back with the last report of the last batch of the group.
-    _room: Arc<OwnedSemaphorePermit>,
-}
-
-struct Progress {
-    left: usize,
-    /// The offset after the last message that was delivered.
-    end: Option<Offset>,
-    failed: usize,
-    failure: Option<(RDKafkaErrorCode, usize)>,
-    done: Option<oneshot::Sender<Result<Offset, AppendError>>>,
-}
-
-impl Delivery {
-    /// Gives whether the offset is one that can be: reports of a partition come in the order of its offsets, unless
-    /// the topic was made anew.
-    fn delivered(&self, partition: i32, offset: i64) -> bool {
-        let end = Offset(u64::try_from(offset).map_or(0, |offset| offset + 1));
-        let partition = event::Partition(u32::try_from(partition).unwrap_or(u32::MAX));
-        if !self.topic.reported(partition, end) {
-            self.failed(1, RDKafkaErrorCode::UnknownTopicId, 0);
-            return false;
-        }
-        self.topic.learn_end(partition, end);
-        let mut progress = lock(&self.progress);
-        progress.end = progress.end.max(Some(end));
-        progress.left = progress.left.saturating_sub(1);
-        self.answer(&mut progress);
-        true
-    }
-
-    fn failed(&self, messages: usize, code: RDKafkaErrorCode, bytes: usize) {
-        let mut progress = lock(&self.progress);
-        progress.failure.get_or_insert((code, bytes));
-        progress.failed += messages;
-        progress.left = progress.left.saturating_sub(messages);
-        self.answer(&mut progress);
-    }
-
-    fn answer(&self, progress: &mut Progress) {
-        if progress.left > 0 {
-            return;
-        }
-        let Some(done) = progress.done.take() else { return };
-        let answer = match (progress.failure, progress.end) {
-            (None, Some(end)) => Ok(end),
-            (Some((code, bytes)), _) => Err(append_error(&self.topic, code, bytes, progress.failed)),
-            (None, None) => Err(AppendError::Encode {
-                message: "a batch without rows".to_owned(),
-            }),
-        };
-        // Somebody who has gone away does not hear of it.
-        drop(done.send(answer));
-    }
-}
-
-fn append_error(topic: &Topic, code: RDKafkaErrorCode, bytes: usize, messages: usize) -> AppendError {
-    match code {
-        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
-            AppendError::TooLarge {
-                record_bytes: bytes as u64,
-                limit_bytes: event::limits::RECORD_BYTES_MAX as u64,
-            }
-        }
-        RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => AppendError::Closed,
-        code => AppendError::Unavailable {
-            message: format!("{} ({messages} of topic `{}`)", describe(code), topic.name),
-        },
-    }
-}
-
-/// Takes the delivery reports, on librdkafka's behalf, in a thread of the producer's.
-struct Reports {
-    listener: Listener,
-}
-
-impl Reports {
-    fn new(voice: &Arc<Voice>) -> Self {
-        Self {
-            listener: Listener {
-                voice: Arc::clone(voice),
-            },
-        }
-    }
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn stats_raw(&self, _statistics: &[u8]) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.listener.heard(&error, reason);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Arc<Delivery>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
-        match result {
-            Ok(message) => {
-                if !delivery.delivered(message.partition(), message.offset()) {
-                    self.listener.voice.ask_to_look();
-                }
-            }
-            Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                if matches!(
-                    code,
-                    RDKafkaErrorCode::UnknownTopic
-                        | RDKafkaErrorCode::UnknownPartition
-                        | RDKafkaErrorCode::UnknownTopicOrPartition
-                ) {
-                    self.listener.voice.ask_to_look();
-                }
-                delivery.failed(1, code, message.payload_len());
-            }
-        }
-    }
-}
-
-/// Appends a group: the contract of [`Journal::append`](crate::Journal::append).
+/// Appends a group: the contract of [`Journal::append`](crate::Journal::append). A batch whose topic was replaced
+/// fails alone, so that merged requests to other streams go on.
 pub(super) async fn append(inner: &Arc<Inner>, group: Vec<Batch>) -> Result<Vec<Position>, AppendError> {
     if inner.producer.closed.load(Ordering::Acquire) {
         return Err(AppendError::Closed);
@@ -322,9 +178,11 @@ pub(super) async fn append(inner: &Arc<Inner>, group: Vec<Batch>) -> Result<Vec<
     };
     let mut outcomes = Vec::with_capacity(answers.len());
     for ((answer, topic), partition) in join_all(answers).await.into_iter().zip(&topics).zip(partitions) {
-        let outcome = answer.unwrap_or(Err(AppendError::Closed));
-        // Confirmed by another topic of that name: it is there, but not where anybody will look for it.
-        let outcome = outcome.and_then(|end| topic.check().map(|()| end).map_err(AppendError::Replaced));
+        // Where it was replaced meanwhile, what is confirmed is there, but not where anybody will look for it.
+        let outcome = topic
+            .check()
+            .map_err(AppendError::Replaced)
+            .and_then(|()| answer.unwrap_or(Err(AppendError::Closed)));
         outcomes.push(outcome.map(|end| Position::new(partition, end)));
     }
     if outcomes.iter().any(Result::is_err) {
@@ -343,7 +201,6 @@ fn topics_of(inner: &Inner, group: &[Batch]) -> Result<Vec<Arc<Topic>>, AppendEr
             partition: batch.partition,
             partitions,
         })?;
-        topic.check().map_err(AppendError::Replaced)?;
         topics.push(Arc::clone(topic));
     }
     Ok(topics)
@@ -362,10 +219,21 @@ fn encode_and_send(
         .producer
         .take_room(encoded.iter().map(Messages::bytes).sum())?;
     let room = Arc::new(room);
-    let sent = topics.iter().zip(encoded);
-    Ok(sent
-        .map(|(topic, messages)| inner.producer.send(topic, messages, &room))
-        .collect())
+    let mut answers = Vec::with_capacity(encoded.len());
+    for (topic, messages) in topics.iter().zip(encoded) {
+        answers.push(match topic.check() {
+            Ok(()) => inner.producer.send(topic, messages, &room),
+            Err(replaced) => refused(AppendError::Replaced(replaced)),
+        });
+    }
+    Ok(answers)
+}
+
+fn refused(error: AppendError) -> Answer {
+    let (done, answer) = oneshot::channel();
+    // The other end is the answer that is given back.
+    drop(done.send(Err(error)));
+    answer
 }
 
 /// One outcome for the group: all durable, none, or some.

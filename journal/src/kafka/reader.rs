@@ -11,14 +11,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event::{Offset, Position};
+use event::{Offset, Position, RecordFormat};
 use futures::future::{BoxFuture, FutureExt};
 use rdkafka::Message as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::error::read_error;
 use super::lane::Place;
-use super::topics::Topic;
+use super::topic::Topic;
 use super::{Inner, KafkaHealth, message, watermarks};
 use crate::{JournalReader, Payload, ReadError, Record};
 
@@ -47,6 +47,8 @@ pub(super) struct KafkaReader {
     end_at_begin: Option<Offset>,
     /// The message beyond the newest gap.
     gap: Option<Offset>,
+    /// Others fill this topic, and it was seen to have gaps.
+    gaps_here: bool,
     /// For how long it hears nothing until it begins again; twice as long each time.
     silence: Duration,
 }
@@ -59,10 +61,12 @@ enum Look {
     Trouble(KafkaError),
 }
 
-/// Why what is in the queue is left there and read again.
+/// Why no more is taken from the queue.
 enum Cut {
-    /// A message lies beyond a gap. That is believed only when it shows again from the beginning: in our own topics
-    /// there are none.
+    /// An error follows the records.
+    Trouble(KafkaError),
+    /// A message lies beyond a gap. That is believed only when it shows again from the beginning, until a topic that
+    /// others fill has shown that it has gaps: in our own there are none.
     Doubted(Offset),
     /// A gap is too long for one answer.
     Long(Offset),
@@ -79,6 +83,7 @@ impl KafkaReader {
             nothing_up_to: None,
             end_at_begin: None,
             gap: None,
+            gaps_here: false,
             silence: SILENCE,
         }
     }
@@ -125,17 +130,11 @@ impl KafkaReader {
         }
     }
 
-    /// Takes what is in the queue, without waiting.
+    /// Takes what is there, without waiting.
     fn take_ready(&mut self, bytes_max: usize, records: &mut Vec<Record>) -> Look {
-        let mut taken = Taken {
-            topic: &self.topic,
-            position: &mut self.position,
-            bytes_left: bytes_max.max(1),
-            records,
-        };
         if let Some(end) = self.nothing_up_to {
-            taken.nothing_before(end);
-            if taken.position.offset >= end {
+            let mut taken = Taken::new(&self.topic, &mut self.position, bytes_max, records);
+            if taken.nothing_before(end) {
                 self.nothing_up_to = None;
             }
             return Look::Nothing;
@@ -143,53 +142,59 @@ impl KafkaReader {
         if let Some(error) = self.trouble.take() {
             return Look::Trouble(error);
         }
-        let Some(queue) = self.place.as_ref().and_then(Place::queue) else {
-            return Look::Nothing;
-        };
-        let (mut empty, mut look, mut cut) = (0, Look::Nothing, None);
-        while empty < EMPTY_TRIES && !taken.is_full() {
-            match queue.poll(Duration::ZERO) {
-                None => empty += 1,
-                Some(Ok(message)) => {
-                    self.end_at_begin = None;
-                    look = Look::Nothing;
-                    let offset = u64::try_from(message.offset()).map_or(Offset(0), Offset);
-                    if offset < taken.position.offset {
-                        continue;
-                    }
-                    if offset > taken.position.offset && self.gap != Some(offset) {
-                        cut = Some(Cut::Doubted(offset));
-                        break;
-                    }
-                    if !taken.nothing_before(offset) {
-                        cut = Some(Cut::Long(offset));
-                        break;
-                    }
-                    let partition = taken.position.partition;
-                    taken.push(message::record(&self.topic, &message, offset, partition));
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => look = Look::End,
-                Some(Err(error)) => {
-                    if !taken.records.is_empty() {
-                        self.trouble = Some(error);
-                        break;
-                    }
-                    return Look::Trouble(error);
-                }
-            }
-        }
+        let (look, cut) = self.take_from_queue(bytes_max, records);
         match cut {
             None => {}
+            Some(Cut::Trouble(error)) => self.trouble = Some(error),
             Some(Cut::Doubted(offset)) => {
-                self.gap = Some(offset);
                 self.begin_again(None);
+                self.gap = Some(offset);
             }
             Some(Cut::Long(offset)) => {
-                self.nothing_up_to = Some(offset);
                 self.begin_again(None);
+                self.nothing_up_to = Some(offset);
             }
         }
         look
+    }
+
+    fn take_from_queue(&mut self, bytes_max: usize, records: &mut Vec<Record>) -> (Look, Option<Cut>) {
+        let Some(queue) = self.place.as_ref().and_then(Place::queue) else {
+            return (Look::Nothing, None);
+        };
+        let mut taken = Taken::new(&self.topic, &mut self.position, bytes_max, records);
+        let (mut empty, mut look) = (0, Look::Nothing);
+        while empty < EMPTY_TRIES && !taken.is_full() {
+            let message = match queue.poll(Duration::ZERO) {
+                None => {
+                    empty += 1;
+                    continue;
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    look = Look::End;
+                    continue;
+                }
+                Some(Err(error)) if taken.records.is_empty() => return (Look::Trouble(error), None),
+                Some(Err(error)) => return (look, Some(Cut::Trouble(error))),
+                Some(Ok(message)) => message,
+            };
+            (self.end_at_begin, look) = (None, Look::Nothing);
+            let offset = u64::try_from(message.offset()).map_or(Offset(0), Offset);
+            let at = taken.position.offset;
+            if offset < at {
+                continue;
+            }
+            if offset > at && !self.gaps_here && self.gap != Some(offset) {
+                return (look, Some(Cut::Doubted(offset)));
+            }
+            self.gaps_here |= offset > at && self.topic.format == RecordFormat::Json;
+            if !taken.nothing_before(offset) {
+                return (look, Some(Cut::Long(offset)));
+            }
+            let partition = taken.position.partition;
+            taken.push(message::record(&self.topic, &message, offset, partition));
+        }
+        (look, None)
     }
 
     async fn wait(&self) {
@@ -268,7 +273,21 @@ struct Taken<'a> {
     records: &'a mut Vec<Record>,
 }
 
-impl Taken<'_> {
+impl<'a> Taken<'a> {
+    fn new(
+        topic: &'a Topic,
+        position: &'a mut Position,
+        bytes_max: usize,
+        records: &'a mut Vec<Record>,
+    ) -> Self {
+        Self {
+            topic,
+            position,
+            bytes_left: bytes_max.max(1),
+            records,
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.bytes_left == 0 || self.records.len() >= RECORDS_MAX
     }

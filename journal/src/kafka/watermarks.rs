@@ -15,7 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::sleep;
 
 use super::error::{describe, read_error};
-use super::topics::Topic;
+use super::topic::Topic;
 use super::{Inner, KafkaHealth, lock};
 use crate::ReadError;
 

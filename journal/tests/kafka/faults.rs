@@ -30,7 +30,7 @@ impl Load {
         let task = |_| {
             let (journal, stop, next) = (Arc::clone(journal), Arc::clone(&stop), Arc::clone(&next));
             let (acknowledged, refused) = (Arc::clone(&acknowledged), Arc::clone(&refused));
-            tokio::task::spawn(async move {
+            tokio::runtime::Handle::current().spawn(async move {
                 let mut durable = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let n = next.fetch_add(1, Ordering::Relaxed);
