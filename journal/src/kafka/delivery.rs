@@ -55,6 +55,9 @@ impl Delivery {
             }),
             _room: Arc::clone(room),
         });
+        if messages == 0 {
+            delivery.answer(&mut lock(&delivery.progress));
+        }
         (delivery, answer)
     }
 

@@ -35,12 +35,24 @@ pub enum KafkaHealth {
     Unreachable {
         /// What the last attempt said.
         message: String,
+        /// Since when.
+        since: Instant,
     },
     /// A topic is gone or another one; what concerns its stream fails until a restart.
     Replaced {
         /// The topic and both ids.
         message: String,
     },
+}
+
+impl KafkaHealth {
+    /// What is wrong, when no broker has answered for so long: whoever asks need not wait for a timeout to hear it.
+    pub(super) fn unreachable_for(&self, least: Duration) -> Option<String> {
+        match self {
+            Self::Unreachable { message, since } if since.elapsed() >= least => Some(message.clone()),
+            Self::Unreachable { .. } | Self::Reachable | Self::Replaced { .. } => None,
+        }
+    }
 }
 
 /// Looks after the brokers until the journal is closed.
@@ -106,7 +118,8 @@ pub(super) fn look(inner: &Inner) {
                 Some(trouble) => format!("{said}: {trouble}"),
                 None => said,
             };
-            KafkaHealth::Unreachable { message }
+            let since = Instant::now();
+            KafkaHealth::Unreachable { message, since }
         }
         Ok(descriptions) => {
             inner.voice.forget_trouble();
@@ -134,7 +147,7 @@ pub(super) fn look(inner: &Inner) {
     publish(inner, health);
 }
 
-fn publish(inner: &Inner, health: KafkaHealth) {
+fn publish(inner: &Inner, mut health: KafkaHealth) {
     metrics::gauge!("tidemill_journal_kafka_reachable").set(
         if matches!(health, KafkaHealth::Unreachable { .. }) {
             0.0
@@ -147,14 +160,18 @@ fn publish(inner: &Inner, health: KafkaHealth) {
         if !same_kind {
             match &health {
                 KafkaHealth::Reachable => tracing::info!("kafka answers again"),
-                KafkaHealth::Unreachable { message } => tracing::warn!(message, "kafka does not answer"),
+                KafkaHealth::Unreachable { message, .. } => tracing::warn!(message, "kafka does not answer"),
                 // Said by the topic itself.
                 KafkaHealth::Replaced { .. } => {}
             }
         }
-        let changed = *before != health;
-        *before = health;
-        changed && !same_kind
+        if let (KafkaHealth::Unreachable { since, .. }, KafkaHealth::Unreachable { since: first, .. }) =
+            (&mut health, &*before)
+        {
+            *since = *first;
+        }
+        *before = std::mem::replace(&mut health, KafkaHealth::Reachable);
+        !same_kind
     });
 }
 

@@ -126,10 +126,7 @@ fn serve(state: &State, client: Client) {
             // Assigned partitions are paused, so hardly any come, and none is wanted.
             None | Some(Ok(_)) => {}
             Some(Err(error)) => {
-                tracing::debug!(%error, group = state.group, "group member");
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PollExceeded) {
-                    state.publish(BTreeSet::new());
-                }
+                heard(state, &error);
             }
         }
         if committed_at.elapsed() >= COMMIT_INTERVAL {
@@ -141,6 +138,22 @@ fn serve(state: &State, client: Client) {
     state.publish(BTreeSet::new());
     // Leaves the group.
     drop(client);
+}
+
+/// What the group says against this member, which somebody has to mend, is warned of; the rest is over soon.
+fn heard(state: &State, error: &KafkaError) {
+    let group = &state.group;
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::PollExceeded) => state.publish(BTreeSet::new()),
+        Some(
+            RDKafkaErrorCode::InvalidSessionTimeout
+            | RDKafkaErrorCode::InconsistentGroupProtocol
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupMaxSizeReached,
+        ) => tracing::warn!(%error, group, "the group does not take this process as a member"),
+        _ => tracing::debug!(%error, group, "group member"),
+    }
 }
 
 impl State {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use event::{Batch, Position};
+use event::{Batch, Position, RecordFormat};
 use futures::future::join_all;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
@@ -29,6 +29,8 @@ use crate::AppendError;
 
 /// Groups of fewer bytes are encoded where the caller runs: at 4 GB/s (design.md §6) they take half a millisecond.
 const ENCODED_INLINE_BYTES_MAX: usize = 2 << 20;
+/// The same where events become JSON again, which takes much longer.
+const JSON_INLINE_BYTES_MAX: usize = 64 << 10;
 /// The unit in which waiting bytes are counted.
 const ROOM_UNIT_BYTES: usize = 1 << 10;
 
@@ -166,10 +168,20 @@ pub(super) async fn append(inner: &Arc<Inner>, group: Vec<Batch>) -> Result<Vec<
     if inner.producer.closed.load(Ordering::Acquire) {
         return Err(AppendError::Closed);
     }
+    if let Some(message) = inner.health.borrow().unreachable_for(inner.options.timeout) {
+        // What was sent since has expired by now; so would this, and meanwhile it would take up room.
+        return Err(AppendError::Unavailable { message });
+    }
     let topics = topics_of(inner, &group)?;
     let partitions: Vec<_> = group.iter().map(|batch| batch.partition).collect();
     let bytes: usize = group.iter().map(Batch::bytes).sum();
-    let answers = if bytes < ENCODED_INLINE_BYTES_MAX {
+    let json = topics.iter().any(|topic| topic.format == RecordFormat::Json);
+    let inline_bytes = if json {
+        JSON_INLINE_BYTES_MAX
+    } else {
+        ENCODED_INLINE_BYTES_MAX
+    };
+    let answers = if bytes < inline_bytes {
         encode_and_send(inner, &topics, &group)?
     } else {
         let (inner, topics) = (Arc::clone(inner), topics.clone());

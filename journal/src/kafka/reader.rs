@@ -19,7 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::error::read_error;
 use super::lane::Place;
 use super::topic::Topic;
-use super::{Inner, KafkaHealth, message, watermarks};
+use super::{Inner, message, watermarks};
 use crate::{JournalReader, Payload, ReadError, Record};
 
 /// How long a reader sleeps before it looks around, when nobody wakes it.
@@ -89,7 +89,7 @@ impl KafkaReader {
     }
 
     async fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
-        let (mut heard, mut alive) = (Instant::now(), Instant::now());
+        let mut heard = Instant::now();
         loop {
             self.topic.check().map_err(ReadError::Replaced)?;
             if self.place.is_none() {
@@ -117,10 +117,14 @@ impl KafkaReader {
                 Look::Trouble(error) => self.look_into(&error).await?,
             }
             self.wait().await;
-            if !matches!(&*self.inner.health.borrow(), KafkaHealth::Unreachable { .. }) {
-                alive = Instant::now();
+            if let Some(message) = self
+                .inner
+                .health
+                .borrow()
+                .unreachable_for(self.inner.options.timeout)
+            {
+                return Err(ReadError::Unavailable { message });
             }
-            self.check_alive(alive)?;
             let known = self.topic.known_end(self.position.partition);
             if known > self.position.offset && heard.elapsed() > self.silence {
                 self.silence = (self.silence * 2).min(SILENCE_MAX);
@@ -240,18 +244,6 @@ impl KafkaReader {
         self.place = None;
         self.trouble = None;
         self.end_at_begin = end;
-    }
-
-    fn check_alive(&self, alive: Instant) -> Result<(), ReadError> {
-        if alive.elapsed() < self.inner.options.timeout {
-            return Ok(());
-        }
-        match &*self.inner.health.borrow() {
-            KafkaHealth::Unreachable { message } => Err(ReadError::Unavailable {
-                message: message.clone(),
-            }),
-            KafkaHealth::Reachable | KafkaHealth::Replaced { .. } => Ok(()),
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::error::{describe, read_error};
 use super::topic::Topic;
-use super::{Inner, KafkaHealth, lock};
+use super::{Inner, lock};
 use crate::ReadError;
 
 /// For how long a beginning that was read is good enough to open a reader by. It only rises, and a reader that
@@ -25,6 +25,8 @@ const START_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// How long until somebody asks again who leads a partition.
 const MOVING: Duration = Duration::from_millis(50);
+/// For how long no broker answers until a question is not even asked.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// Which end of a partition is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -113,11 +115,9 @@ fn of(positions: &[Position], partition: Partition) -> Offset {
 }
 
 async fn ask(inner: &Arc<Inner>, topic: &Arc<Topic>, side: Side) -> Result<Vec<Position>, ReadError> {
-    if let KafkaHealth::Unreachable { message } = &*inner.health.borrow() {
+    if let Some(message) = inner.health.borrow().unreachable_for(AWAY) {
         // Whoever watches asks on; nobody else waits for a timeout.
-        return Err(ReadError::Unavailable {
-            message: message.clone(),
-        });
+        return Err(ReadError::Unavailable { message });
     }
     let timeout = inner.options.timeout;
     let turn = tokio::time::timeout(timeout, inner.questions.acquire()).await;
