@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::variable;
 
 /// How long a start may take on a busy machine.
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 
 /// A broker process with its directory.
 pub(crate) struct Broker {
