@@ -87,7 +87,7 @@ impl JournalHealth {
             },
             Self::Kafka(health) => match &*health.borrow() {
                 KafkaHealth::Reachable => Ok(()),
-                KafkaHealth::Unreachable { message } | KafkaHealth::Replaced { message } => {
+                KafkaHealth::Unreachable { message, .. } | KafkaHealth::Replaced { message } => {
                     Err(message.clone())
                 }
             },
