@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use event::StreamDeclaration;
 use journal::Journal;
+use lake::Table;
 use sink::{
     DatabaseOptions, DatabaseSink, LoadData, MysqlDatabase, MysqlOptions, PostgresDatabase, PostgresOptions,
     TableMapping,
@@ -19,9 +20,17 @@ pub(super) fn start(
     runtime: &Handle,
     journal: &Arc<dyn Journal>,
     declared: &[Arc<StreamDeclaration>],
+    tables: &[Arc<Table>],
 ) -> Result<Vec<DatabaseSink>, StartError> {
     let started = config.destinations.iter().map(|destination| {
-        let started = start_one(config, destination, runtime, Arc::clone(journal), declared);
+        let started = start_one(
+            config,
+            destination,
+            runtime,
+            Arc::clone(journal),
+            declared,
+            tables,
+        );
         started.map_err(|source| StartError::Destination {
             name: destination.name.clone(),
             source,
@@ -36,6 +45,7 @@ fn start_one(
     runtime: &Handle,
     journal: Arc<dyn Journal>,
     declared: &[Arc<StreamDeclaration>],
+    tables: &[Arc<Table>],
 ) -> Result<DatabaseSink, Box<dyn std::error::Error + Send + Sync>> {
     let wanted = |stream: &&Arc<StreamDeclaration>| {
         let names = destination.streams.as_ref();
@@ -66,6 +76,8 @@ fn start_one(
         mappings: mappings
             .map(|(stream, table)| (stream.clone(), mapping(table)))
             .collect(),
+        // What the journal does not have any more is taken from here (I-5).
+        refill: tables.to_vec(),
         // As for the lake: a third of the time for reading on, the rest for the last transactions.
         drain: config.shutdown_timeout / 3,
         ..DatabaseOptions::default()

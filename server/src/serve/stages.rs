@@ -167,7 +167,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
                 .filter(|stream| !stream.name.is_built_in())
                 .cloned()
                 .collect();
-            destinations::start(config, runtime.handle(), &journal, &taken)?
+            destinations::start(config, runtime.handle(), &journal, &taken, &tables)?
         }
         None => Vec::new(),
     };
