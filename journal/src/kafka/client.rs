@@ -183,7 +183,9 @@ impl KafkaOptions {
         config.set("auto.offset.reset", "latest");
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
-        config.set("partition.assignment.strategy", "cooperative-sticky");
+        // Deals the partitions of each topic out one after the other, so that a busy stream is everybody's. The sticky
+        // ones balance the number of partitions only: whoever was there first keeps all of some topics.
+        config.set("partition.assignment.strategy", "roundrobin");
         config.set("session.timeout.ms", session.to_string());
         config.set("heartbeat.interval.ms", (session / 3).to_string());
         // It is polled by a thread of its own ten times a second.

@@ -1,7 +1,7 @@
 //! A member of a consumer group: which partitions this process works on, and how far it says that it is.
 //!
 //! It takes part in the group and reads nothing. A thread of its own serves it, so it is never late for the group
-//! because a sink is busy. With the cooperative assignor a rebalance takes away only what moves.
+//! because a sink is busy. Only what really moves is published: a rebalance alone interrupts nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
@@ -171,24 +172,14 @@ impl State {
         }
     }
 
-    /// Adds partitions to the assigned ones, or takes them away.
-    fn change(&self, list: &TopicPartitionList, add: bool) {
-        let mut partitions = BTreeSet::clone(&self.assigned.borrow());
-        for element in list.elements() {
-            let Some(stream) = self.streams.get(element.topic()) else {
-                continue;
-            };
-            let Ok(partition) = u32::try_from(element.partition()) else {
-                continue;
-            };
-            let key = (stream.clone(), Partition(partition));
-            if add {
-                partitions.insert(key);
-            } else {
-                partitions.remove(&key);
-            }
-        }
-        self.publish(partitions);
+    /// The partitions of a list that are of streams that this process knows.
+    fn shares(&self, list: &TopicPartitionList) -> BTreeSet<(StreamName, Partition)> {
+        let share = |element: &TopicPartitionListElem<'_>| {
+            let stream = self.streams.get(element.topic())?;
+            let partition = u32::try_from(element.partition()).ok()?;
+            Some((stream.clone(), Partition(partition)))
+        };
+        list.elements().iter().filter_map(share).collect()
     }
 
     /// Publishes the newest positions of partitions that are still this member's.
@@ -237,15 +228,18 @@ impl ConsumerContext for Membership {
         let changed = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // At the end and paused: it is assigned so that the group sees it as taken, not to be read.
             let at_end = partitions.set_all_offsets(rdkafka::Offset::End);
-            let taken = at_end.and_then(|()| client.incremental_assign(partitions));
+            let taken = at_end.and_then(|()| client.assign(partitions));
             let paused = taken.and_then(|()| client.pause(partitions));
-            self.state.change(partitions, true);
+            self.state.publish(self.state.shares(partitions));
             paused
         } else {
-            // Whoever works on them hears it before anybody else can have them.
-            self.state.change(partitions, false);
+            // A rebalance takes everything and gives most of it back a moment later. Who works on a partition goes on
+            // until it is known to be another one's: it can do no harm, and has nothing to begin anew.
+            if client.assignment_lost() {
+                self.state.publish(BTreeSet::new());
+            }
             self.state.commit(client, CommitMode::Async);
-            client.incremental_unassign(partitions)
+            client.unassign()
         };
         if let Err(error) = changed {
             tracing::warn!(%error, group = self.state.group, "rebalance");
