@@ -107,6 +107,8 @@ pub(super) struct Stages {
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
     databases: Vec<DatabaseSink>,
+    /// Its lock keeps other processes from writing to a lake that is this one's alone.
+    _lake: Option<Arc<Lake>>,
     /// Ends after the sink.
     _sink_runtime: Option<SinkRuntime>,
 }
@@ -199,6 +201,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         tables,
         sink: lake_sink,
         databases,
+        _lake: lake,
         _sink_runtime: sink_runtime,
     })
 }
