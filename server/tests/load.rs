@@ -89,7 +89,7 @@ fn arguments_that_cannot_be_used_are_refused_with_code_2() {
             "replay",
             "x",
             "--to",
-            "https://127.0.0.1:1",
+            "ftp://127.0.0.1:1",
             "--stream",
             "running",
         ],

@@ -159,10 +159,10 @@ async fn rows_of_other_streams_stand_between_its_own_and_are_merged_with_them() 
         own.expect("commits");
     }
     assert_eq!(problems(&table).await, [""; 0]);
-    let before = events(&*table.snapshot().await.expect("a snapshot"));
+    let before = events(&table.snapshot().await.expect("a snapshot"));
     assert!(compact(&table).await.expect("merges") > 0);
     assert_eq!(problems(&table).await, [""; 0]);
-    assert_eq!(events(&*table.snapshot().await.expect("a snapshot")), before);
+    assert_eq!(events(&table.snapshot().await.expect("a snapshot")), before);
     assert_eq!(before.len(), 40);
     let others = before.iter().filter(|(_, (_, _, row))| *row == ROW_OF_OTHERS);
     assert_eq!(others.count(), 20);
