@@ -213,10 +213,11 @@ async fn what_became_durable_of_a_request_that_failed_is_named() {
     let server = Server::start().await;
     let place = |partition, offset| Some(Position::new(Partition(partition), Offset(offset)));
     server.journal.refuse(AppendError::Partial {
-        durable: vec![place(3, 8)],
+        durable: vec![place(3, 8), None],
         cause: Box::new(AppendError::Closed),
     });
-    let answer = server.post_lines("{\"n\":1}").await;
+    // The second batch of the group is that of the rejects.
+    let answer = server.post_lines("{\"n\":1}\nbad").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     assert_eq!(
         answer.json()["positions"],
