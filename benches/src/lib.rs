@@ -2,6 +2,10 @@
 //!
 //! Everything is seeded, so that two runs measure the same work.
 
+pub mod history;
+pub mod process;
+pub mod processors;
+
 use std::path::Path;
 use std::sync::Arc;
 

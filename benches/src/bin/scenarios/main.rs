@@ -2,86 +2,30 @@
 //! replay`, prints a table, and appends one line to `benches/history.jsonl`.
 //!
 //! ```text
-//! scenarios [--quick] [--seconds N] [--only NAME] [--no-history]
+//! scenarios [--quick] [--seconds N] [--only NAME]… [--no-history]
 //! ```
 //!
 //! `cargo xtask bench` builds everything and calls it. Every scenario has a server and a data directory of its
-//! own, on the disk of the build directory; load generator and server share the machine.
+//! own, on the disk of the build directory; load generator and server share the machine, and so does the broker of
+//! those that need one. Those are left out, loudly, when `KAFKA_BROKERS` does not say where it is.
 
-mod history;
-mod process;
+mod kafka;
+mod scenario;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use benches::Anything;
-use serde::Serialize;
-use server::load::generate::{EVENTS_MAX, GeneratorOptions, Starter};
-use server::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Source, Target};
-use tokio_util::sync::CancellationToken;
+use benches::{Anything, history, processors};
+use serde_json::{Map, json};
 
-use process::Process;
+use scenario::{Measured, Place, SCENARIOS, Scenario};
 
 /// How long each scenario sends.
 const SECONDS: u64 = 20;
 const SECONDS_QUICK: u64 = 3;
 
-/// How long the sink may take to catch up before the measurement says that it did not.
-const CATCH_UP: Duration = Duration::from_secs(120);
-
-/// One way to send.
-struct Scenario {
-    name: &'static str,
-    batch: BatchSize,
-    connections: usize,
-    pace: Pace,
-}
-
-const SCENARIOS: [Scenario; 4] = [
-    Scenario {
-        name: "running_1mib",
-        batch: BatchSize::Bytes(1 << 20),
-        connections: 4,
-        pace: Pace::FullSpeed,
-    },
-    Scenario {
-        name: "running_100_events",
-        batch: BatchSize::Events(100),
-        connections: 64,
-        pace: Pace::FullSpeed,
-    },
-    Scenario {
-        name: "running_single",
-        batch: BatchSize::Events(1),
-        connections: 64,
-        pace: Pace::FullSpeed,
-    },
-    // The only one whose latency is what a client with a schedule of its own sees.
-    Scenario {
-        name: "running_single_5000_per_second",
-        batch: BatchSize::Events(1),
-        connections: 64,
-        pace: Pace::Rate(5_000.0),
-    },
-];
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-struct Measured {
-    connections: usize,
-    report: Report,
-    /// The most anonymous memory that the server had, in bytes, looked at every 50 ms.
-    rss_anon_peak: u64,
-    /// Records that the sink had not read when the last answer came.
-    lag_records: u64,
-    /// Seconds from then until it had read all; none when it did not within two minutes.
-    lag_gone_s: Option<f64>,
-}
-
 struct Arguments {
     seconds: u64,
-    only: Option<String>,
+    only: Vec<String>,
     history: bool,
 }
 
@@ -97,23 +41,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Anything> {
     let arguments = arguments(std::env::args().skip(1))?;
+    let chosen = chosen(&arguments.only)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut measured = serde_json::Map::new();
-    let load = history::load_average()?;
+    let mut measured = Map::new();
+    let load = processors::load_average()?;
     println!("load average before: {load}\n");
     println!(
-        "{:<32} {:>10} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
+        "{:<33} {:>10} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}  CPU s of server, load, others",
         "scenario", "events/s", "MB/s", "p50 ms", "p90", "p99", "p99.9", "max", "RSS MiB", "lag s"
     );
-    for scenario in &SCENARIOS {
-        if arguments
-            .only
-            .as_deref()
-            .is_some_and(|only| only != scenario.name)
-        {
-            continue;
-        }
-        let one = runtime.block_on(measure(scenario, arguments.seconds))?;
+    for scenario in chosen {
+        let one = runtime.block_on(scenario.measure(arguments.seconds))?;
         print(scenario, &one);
         if !one.report.succeeded() {
             let problems = one.report.problems.join("; ");
@@ -121,11 +59,12 @@ fn run() -> Result<(), Anything> {
         }
         measured.insert(scenario.name.to_owned(), serde_json::to_value(one)?);
     }
-    if measured.is_empty() {
-        return Err("there is no such scenario".into());
-    }
     if arguments.history {
-        let path = history::append(arguments.seconds, load, measured)?;
+        let mut line = Map::new();
+        line.insert("seconds".to_owned(), json!(arguments.seconds));
+        line.insert("scenarios".to_owned(), json!(measured));
+        line.insert("criterion_median_ns".to_owned(), json!(history::criterion()?));
+        let path = history::append(load, line)?;
         println!("\nappended a line to {}", path.display());
     }
     Ok(())
@@ -134,7 +73,7 @@ fn run() -> Result<(), Anything> {
 fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Anything> {
     let mut arguments = Arguments {
         seconds: SECONDS,
-        only: None,
+        only: Vec::new(),
         history: true,
     };
     while let Some(argument) = given.next() {
@@ -142,7 +81,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Anyth
         match argument.as_str() {
             "--quick" => arguments.seconds = SECONDS_QUICK,
             "--seconds" => arguments.seconds = value()?.parse()?,
-            "--only" => arguments.only = Some(value()?),
+            "--only" => arguments.only.push(value()?),
             "--no-history" => arguments.history = false,
             _ => {
                 return Err(
@@ -154,52 +93,39 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Anyth
     Ok(arguments)
 }
 
-async fn measure(scenario: &Scenario, seconds: u64) -> Result<Measured, Anything> {
-    let server = Process::start()?;
-    let source = Source::Generated {
-        starter: Starter::Running,
-        count: EVENTS_MAX,
-        options: GeneratorOptions {
-            users: 100_000,
-            seed: 1,
-        },
-    };
-    let target = Target::parse(
-        &format!("http://{}", server.address()),
-        Some(Starter::Running.name()),
-    )?;
-    let options = Options {
-        connections: scenario.connections,
-        batch: Some(scenario.batch),
-        pace: scenario.pace.clone(),
-        duration: Some(Duration::from_secs(seconds)),
-        ..Options::new(source, target)
-    };
-    let report = replay::run(options, Arc::new(Progress::default()), CancellationToken::new()).await?;
-    let ended = Instant::now();
-    let lag_records = server.lag_records().await?;
-    let mut left = lag_records;
-    while left > 0 && ended.elapsed() < CATCH_UP {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        left = server.lag_records().await?;
+/// The scenarios that were asked for, or all that can be measured here.
+fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>, Anything> {
+    let possible = |scenario: &Scenario| scenario.place == Place::Embedded || kafka::brokers().is_some();
+    if only.is_empty() {
+        for scenario in SCENARIOS.iter().filter(|scenario| !possible(scenario)) {
+            println!(
+                "LEFT OUT: {} needs KAFKA_BROKERS (cargo xtask services up)",
+                scenario.name
+            );
+        }
+        return Ok(SCENARIOS.iter().filter(|scenario| possible(scenario)).collect());
     }
-    let lag_gone_s = (left == 0).then(|| ended.elapsed().as_secs_f64());
-    Ok(Measured {
-        connections: scenario.connections,
-        report,
-        rss_anon_peak: server.stop()?,
-        lag_records,
-        lag_gone_s,
-    })
+    let find = |name: &String| {
+        let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
+        let found = found.ok_or_else(|| format!("there is no scenario `{name}`"))?;
+        if possible(found) {
+            Ok(found)
+        } else {
+            Err(format!("`{name}` needs KAFKA_BROKERS (cargo xtask services up)").into())
+        }
+    };
+    only.iter().map(find).collect()
 }
 
 fn print(scenario: &Scenario, one: &Measured) {
-    let (report, latency) = (&one.report, &one.report.latency);
-    let lag = one
-        .lag_gone_s
-        .map_or_else(|| "> 120".to_owned(), |seconds| format!("{seconds:.2}"));
+    let (report, latency, used) = (&one.report, &one.report.latency, &one.used);
+    let lag = match one.lag_gone_s {
+        Some(seconds) => format!("{seconds:.2}"),
+        None if one.is_behind() => "> 120".to_owned(),
+        None => "-".to_owned(),
+    };
     println!(
-        "{:<32} {:>10.0} {:>7.1} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.0} {lag:>7}",
+        "{:<33} {:>10.0} {:>7.1} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.0} {lag:>7}  {:.1}, {:.1}, {:.1}",
         scenario.name,
         report.events_per_second,
         report.megabytes_per_second,
@@ -209,5 +135,8 @@ fn print(scenario: &Scenario, one: &Measured) {
         latency.p99_9_ms,
         latency.max_ms,
         one.rss_anon_peak as f64 / f64::from(1 << 20),
+        used.server_s,
+        used.load_s,
+        used.others_s,
     );
 }

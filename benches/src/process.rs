@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use benches::Anything;
+use serde_json::Value;
 use server::load::ask::ask;
+
+use crate::Anything;
+use crate::processors::Moment;
 
 /// How long start and end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,30 +20,34 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often its memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A running `tidemill serve` on a free port and new data; killed when dropped.
-pub(super) struct Process {
+/// A running `tidemill serve` on a free port; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
     child: Child,
     address: String,
     memory: Arc<Memory>,
     watcher: Option<JoinHandle<()>>,
-    _directory: tempfile::TempDir,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Memory {
     peak: AtomicU64,
     ended: AtomicBool,
 }
 
 impl Process {
-    /// Starts the binary that lies beside this one, and waits until it is ready.
-    pub(super) fn start() -> Result<Self, Anything> {
-        let here = std::env::current_exe()?;
-        let binary = here.with_file_name("tidemill");
-        // Beside the binaries is the disk that was chosen for building, and `/tmp` may be memory.
-        let beside = here.parent().ok_or("a binary lies in a directory")?;
-        let directory = tempfile::tempdir_in(beside)?;
-        let address_file = directory.path().join("address");
+    /// Starts the binary that lies beside this one in a directory, and waits until it listens. The data that a
+    /// process before it left there is its own; `config` is TOML, without any of its own the starter streams are served.
+    ///
+    /// # Errors
+    /// What the server said when it ended instead.
+    pub fn start(directory: &Path, config: &str) -> Result<Self, Anything> {
+        let binary = std::env::current_exe()?.with_file_name("tidemill");
+        let address_file = directory.join("address");
+        if address_file.exists() {
+            std::fs::remove_file(&address_file)?;
+        }
+        std::fs::write(directory.join("tidemill.toml"), config)?;
         let mut command = Command::new(&binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEMILL_") {
@@ -50,6 +57,8 @@ impl Process {
         let child = command
             .args([
                 "serve",
+                "--config",
+                "tidemill.toml",
                 "--listen",
                 "127.0.0.1:0",
                 "--data-dir",
@@ -57,9 +66,9 @@ impl Process {
                 "--address-file",
             ])
             .arg(&address_file)
-            .current_dir(directory.path())
+            .current_dir(directory)
             .stdout(Stdio::null())
-            .stderr(File::create(directory.path().join("log"))?)
+            .stderr(File::create(directory.join("log"))?)
             .spawn()
             .map_err(|error| format!("start `{}`: {error}", binary.display()))?;
         let memory = Arc::new(Memory::default());
@@ -68,7 +77,6 @@ impl Process {
             watcher: Some(watch(child.id(), Arc::clone(&memory))),
             memory,
             child,
-            _directory: directory,
         };
         process.address = process.wait_for(&address_file)?;
         Ok(process)
@@ -92,25 +100,33 @@ impl Process {
     }
 
     /// Host and port.
-    pub(super) fn address(&self) -> &str {
+    #[must_use]
+    pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Records of the journal that the sink has not read.
-    pub(super) async fn lag_records(&self) -> Result<u64, Anything> {
+    /// The counters of processor time as they are now.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn processors(&self) -> Result<Moment, Anything> {
+        Moment::now(self.child.id())
+    }
+
+    /// What `/readyz` says, whether it is ready or not.
+    ///
+    /// # Errors
+    /// When there is no answer, or none that is JSON.
+    pub async fn readiness(&self) -> Result<Value, Anything> {
         let answer = ask(&self.address, http::Request::get("/readyz"), "").await?;
-        let ready: serde_json::Value = serde_json::from_slice(&answer.body)?;
-        let streams = ready["sink"]
-            .as_array()
-            .ok_or("readiness does not tell the lag")?;
-        Ok(streams
-            .iter()
-            .filter_map(|stream| stream["lag_records"].as_u64())
-            .sum())
+        Ok(serde_json::from_slice(&answer.body)?)
     }
 
     /// Stops it in order, and gives the peak of its anonymous memory in bytes.
-    pub(super) fn stop(mut self) -> Result<u64, Anything> {
+    ///
+    /// # Errors
+    /// When it does not end, or not well.
+    pub fn stop(mut self) -> Result<u64, Anything> {
         let id = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &id]).status()?;
         if !told.success() {
@@ -143,6 +159,16 @@ impl Drop for Process {
             let _ = watcher.join();
         }
     }
+}
+
+/// A new directory beside the binaries: that is the disk that was chosen for building, and `/tmp` may be memory.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn directory() -> Result<tempfile::TempDir, Anything> {
+    let here = std::env::current_exe()?;
+    let beside = here.parent().ok_or("a binary lies in a directory")?;
+    Ok(tempfile::tempdir_in(beside)?)
 }
 
 fn watch(id: u32, memory: Arc<Memory>) -> JoinHandle<()> {

@@ -6,33 +6,39 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use benches::Anything;
 use serde_json::{Map, Value, json};
 
-/// How many programs wanted a core in the last minute, before anything was measured: figures beside others'
-/// work say little.
-pub(super) fn load_average() -> Result<f64, Anything> {
-    let text = std::fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split(' ').next().unwrap_or_default().parse()?)
-}
+use crate::Anything;
 
-/// Appends the line and gives the file.
-pub(super) fn append(seconds: u64, load: f64, scenarios: Map<String, Value>) -> Result<PathBuf, Anything> {
+/// Appends a line with `measured` in it, and gives the file. `load` is the load average before anything was
+/// measured: figures beside others' work say little.
+///
+/// # Errors
+/// When the commit or the machine cannot be found out, or the line not be written.
+pub fn append(load: f64, measured: Map<String, Value>) -> Result<PathBuf, Anything> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let line = json!({
-        "date": said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?,
-        "commit": said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"])?,
-        "changed": !said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "status", "--porcelain", "-uno"])?.is_empty(),
-        "machine": machine()?,
-        "load_average_before": load,
-        "seconds": seconds,
-        "scenarios": scenarios,
-        "criterion_median_ns": criterion()?,
-    });
+    let mut line = Map::new();
+    for (key, value) in [
+        ("date", json!(said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?)),
+        ("commit", json!(git(&["rev-parse", "HEAD"])?)),
+        (
+            "changed",
+            json!(!git(&["status", "--porcelain", "-uno"])?.is_empty()),
+        ),
+        ("machine", machine()?),
+        ("load_average_before", json!(load)),
+    ] {
+        line.insert(key.to_owned(), value);
+    }
+    line.extend(measured);
     let path = folder.join("history.jsonl");
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-    file.write_all(format!("{line}\n").as_bytes())?;
+    file.write_all(format!("{}\n", Value::Object(line)).as_bytes())?;
     Ok(path)
+}
+
+fn git(arguments: &[&str]) -> Result<String, Anything> {
+    said("git", &[&["-C", env!("CARGO_MANIFEST_DIR")], arguments].concat())
 }
 
 fn said(program: &str, arguments: &[&str]) -> Result<String, Anything> {
@@ -60,7 +66,10 @@ fn machine() -> Result<Value, Anything> {
 }
 
 /// Medians by the benches' names, of the last run of each.
-fn criterion() -> Result<Map<String, Value>, Anything> {
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn criterion() -> Result<Map<String, Value>, Anything> {
     let here = std::env::current_exe()?;
     let target = here.parent().and_then(Path::parent).ok_or("no build directory")?;
     let mut medians = Map::new();
