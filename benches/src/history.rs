@@ -38,7 +38,10 @@ pub fn append(load: f64, measured: Map<String, Value>) -> Result<PathBuf, Anythi
 }
 
 fn git(arguments: &[&str]) -> Result<String, Anything> {
-    said("git", &[&["-C", env!("CARGO_MANIFEST_DIR")], arguments].concat())
+    said(
+        "git",
+        &[&["-C", env!("CARGO_MANIFEST_DIR")][..], arguments].concat(),
+    )
 }
 
 fn said(program: &str, arguments: &[&str]) -> Result<String, Anything> {

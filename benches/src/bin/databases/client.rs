@@ -158,7 +158,16 @@ impl Client {
             }
             Self::Postgres { url } => {
                 client = Command::new("psql");
-                client.args([url, "-X", "-q", "-At", "-F", "\t", "-v", "ON_ERROR_STOP=1"]);
+                client.args([
+                    url.as_str(),
+                    "-X",
+                    "-q",
+                    "-At",
+                    "-F",
+                    "\t",
+                    "-v",
+                    "ON_ERROR_STOP=1",
+                ]);
             }
         }
         client.current_dir(directory).stdin(Stdio::null());

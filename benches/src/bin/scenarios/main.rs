@@ -105,7 +105,7 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>, Anything> {
         }
         return Ok(SCENARIOS.iter().filter(|scenario| possible(scenario)).collect());
     }
-    let find = |name: &String| {
+    let find = |name: &String| -> Result<&'static Scenario, Anything> {
         let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
         let found = found.ok_or_else(|| format!("there is no scenario `{name}`"))?;
         if possible(found) {

@@ -13,6 +13,7 @@ use server::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Sou
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use self::Place::{Embedded, Kafka};
 use crate::kafka::{self, Topics};
 
 /// How long the sink may take to have its partitions, and to catch up before the measurement says that it did not.
@@ -35,8 +36,6 @@ pub(super) enum Place {
     /// On a broker, with those roles in the process.
     Kafka(&'static str),
 }
-
-use Place::{Embedded, Kafka};
 
 const MIB: BatchSize = BatchSize::Bytes(1 << 20);
 
