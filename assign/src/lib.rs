@@ -1,0 +1,1 @@
+//! Hands events to people, and keeps who has what.

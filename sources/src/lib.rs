@@ -1,0 +1,1 @@
+//! Events from databases and brokers into the journal.
