@@ -11,6 +11,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, UnionArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
+use event::moment::rfc3339;
 
 /// Appends the value at `row`.
 pub(crate) fn write_value(out: &mut Vec<u8>, column: &ArrayRef, row: usize) -> Result<(), ArrowError> {
@@ -135,54 +136,5 @@ fn microseconds(column: &ArrayRef, unit: TimeUnit, row: usize) -> Option<i64> {
                 .value(row)
                 .div_euclid(1_000),
         ),
-    }
-}
-
-/// `2024-09-10T09:12:33Z`, with milliseconds or microseconds when there are any.
-pub(crate) fn rfc3339(micros: i64) -> String {
-    let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let sign = if year < 0 { "-" } else { "" };
-    let year = year.unsigned_abs();
-    let head = format!("{sign}{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    match fraction {
-        0 => format!("{head}Z"),
-        _ if fraction % 1_000 == 0 => format!("{head}.{:03}Z", fraction / 1_000),
-        _ => format!("{head}.{fraction:06}Z"),
-    }
-}
-
-/// Year, month, day of a number of days since 1970-01-01 in the proleptic Gregorian calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    // Counted from 0000-03-01, so that the leap day is a year's last.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_written_with_the_digits_that_they_need() {
-        let cases = [
-            (0, "1970-01-01T00:00:00Z"),
-            (1_725_959_553_001_000, "2024-09-10T09:12:33.001Z"),
-            (1_709_164_800_000_001, "2024-02-29T00:00:00.000001Z"),
-            (-1, "1969-12-31T23:59:59.999999Z"),
-            (951_782_400_000_000, "2000-02-29T00:00:00Z"),
-        ];
-        for (micros, expected) in cases {
-            assert_eq!(rfc3339(micros), expected);
-        }
     }
 }

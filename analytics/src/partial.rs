@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
+use event::moment::rfc3339;
 use event::{FieldType, StreamDeclaration};
 use serde_json::{Map, Value, json};
 
 use crate::QueryError;
-use crate::json::{rfc3339, write_value};
+use crate::json::write_value;
 use crate::parameters::column;
 use crate::sketch::{STANDARD_ERROR, Sketch};
 

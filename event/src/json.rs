@@ -14,7 +14,7 @@ use arrow_schema::{ArrowError, DataType};
 use serde_json::value::RawValue;
 
 use crate::schema::EXTRA;
-use crate::{FieldType, StreamDeclaration, TimeUnit};
+use crate::{FieldType, Moment, StreamDeclaration, TimeUnit};
 
 /// Writes rows of one batch.
 #[derive(Debug)]
@@ -206,34 +206,11 @@ fn number(value: i64, out: &mut Vec<u8>) {
 
 /// Writes `"2024-09-10T09:12:33.000001Z"`, with digits of a fraction only where there is one.
 fn write_moment(micros: i64, out: &mut Vec<u8>) {
-    let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let written = write!(
-        out,
-        "\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-    );
-    let written = written.and_then(|()| match fraction {
-        0 => out.write_all(b"Z\""),
-        _ => write!(out, ".{fraction:06}Z\""),
-    });
-    written.expect("writing to memory does not fail");
-}
-
-/// The date of a day since 1970, in the Gregorian calendar.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Days of 400 years are always as many; a year that begins in March has its leap day last.
-    const DAYS_400: i64 = 146_097;
-    let since_march_0 = days + 719_468;
-    let (cycle, day) = (
-        since_march_0.div_euclid(DAYS_400),
-        since_march_0.rem_euclid(DAYS_400),
-    );
-    let year = (day - day / 1_460 + day / 36_524 - day / (DAYS_400 - 1)) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * day + 2) / 153;
-    let day = day - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12 + 1;
-    (cycle * 400 + year + i64::from(month <= 2), month, day)
+    let moment = Moment::of(micros);
+    out.push(b'"');
+    moment.write_seconds(out, b'T');
+    if moment.microsecond() != 0 {
+        moment.write_fraction(out);
+    }
+    out.extend_from_slice(b"Z\"");
 }

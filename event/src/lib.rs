@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod decode;
 pub mod json;
 pub mod limits;
+pub mod moment;
 pub mod name;
 pub mod partition;
 pub mod position;
@@ -28,6 +29,7 @@ pub mod units;
 
 pub use batch::{Batch, Span};
 pub use catalog::Catalog;
+pub use moment::Moment;
 pub use name::StreamName;
 pub use position::{Offset, Partition, Position};
 pub use reject::{Reject, RejectCode, Rejects};

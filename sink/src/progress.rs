@@ -77,6 +77,15 @@ impl Shared {
         });
     }
 
+    /// Everything below is committed, and nothing above was read since.
+    pub(crate) fn committed(&self, at: Offset) {
+        self.update(|progress| {
+            progress.read = at;
+            progress.committed = at;
+            progress.rows_open = 0;
+        });
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut StreamProgress)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

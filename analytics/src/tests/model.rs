@@ -9,7 +9,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::world::{BASE, Modelled, World, append, compact, post_sql, roll};
-use crate::json::rfc3339;
+use event::moment::rfc3339;
 
 fn steps() -> usize {
     if std::env::var_os("TIDEMILL_SOAK").is_some() {

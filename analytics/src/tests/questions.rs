@@ -7,7 +7,7 @@ use lake::Snapshot;
 use serde_json::{Value, json};
 
 use super::world::{BASE, World, get};
-use crate::json::rfc3339;
+use event::moment::rfc3339;
 
 async fn filled(seed: u64) -> World {
     let mut world = World::new(seed);

@@ -211,7 +211,7 @@ pub(super) async fn append(journal: &EmbeddedJournal, events: &[Modelled]) -> Po
     let mut lines = Vec::new();
     for event in events {
         let mut line = json!({"user_id": event.user, "duration": event.duration, "kind": event.kind,
-            "at": crate::json::rfc3339(event.at), "extra": {"n": event.duration}});
+            "at": event::moment::rfc3339(event.at), "extra": {"n": event.duration}});
         if let Some(score) = event.score {
             line["score"] = json!(score);
         }

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event::StreamName;
+use event::moment::rfc3339;
 use toml::{Table, Value};
 
 use super::tokens::{NAME_BYTES_MAX, TOKENS_MAX};
 use super::{Digest, Grants, Scope, Streams, Token, TokenName, Tokens};
-use crate::load::generate::civil;
 
 /// What stands for every stream.
 const ALL: &str = "all";
@@ -188,10 +188,11 @@ pub(crate) fn written(moment: SystemTime) -> String {
     let seconds = moment
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    rfc3339(
+        i64::try_from(seconds)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000),
+    )
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@
 //! rows in memory are dropped and read again. While a try waits for its turn no reader is open, so a database that
 //! is away does not hold the journal back (I-5).
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::{Offset, Partition, Position};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use journal::Journal;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::error::DatabaseError;
 use super::gather::Gatherer;
@@ -22,10 +23,11 @@ use super::pool::Pool;
 use super::rows::Rows;
 use super::session::StoredPosition;
 use super::transaction::{self, Written};
+use crate::SinkError;
+use crate::attempt::Consume;
 use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
-use crate::progress::{Owned, Shared, end_of};
-use crate::{Fault, SinkError};
+use crate::progress::{Shared, end_of};
 
 /// Brings one partition of one stream into its table.
 pub(super) struct Consumer {
@@ -41,50 +43,54 @@ pub(super) struct Consumer {
     pub(super) member: Member,
 }
 
+impl Consume for Consumer {
+    fn consume<'a>(&'a mut self, backoff: &'a mut Backoff) -> BoxFuture<'a, Result<(), SinkError>> {
+        self.go_on(backoff).boxed()
+    }
+
+    fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+
+    fn progress(&self) -> &Arc<Shared> {
+        &self.progress
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.retry_first, self.options.retry_longest)
+    }
+
+    fn failed(&self, chain: &str, tries: u32, wait: Duration) {
+        metrics::counter!("tidemill_destination_retries_total", &self.labels()).increment(1);
+        tracing::warn!(
+            destination = self.options.name,
+            stream = self.stream(),
+            partition = %self.partition,
+            tries,
+            wait_ms = wait.as_millis(),
+            error = chain,
+            "the destination failed, tries again"
+        );
+    }
+
+    fn stopped(&self, reason: &str) {
+        metrics::counter!("tidemill_destination_stops_total", &self.labels()).increment(1);
+        tracing::error!(
+            destination = self.options.name,
+            stream = self.stream(),
+            partition = %self.partition,
+            reason,
+            "this stream's way into the destination stopped; somebody must look"
+        );
+    }
+}
+
 impl Consumer {
-    /// Runs until it is told to stop, or until an error that only a person can mend.
-    pub(super) async fn run(mut self) {
-        let owned = Owned::new(&self.progress);
-        let stopped = match AssertUnwindSafe(self.run_until_told()).catch_unwind().await {
-            Ok(None) => return,
-            Ok(Some(error)) => error.chain(),
-            Err(_) => "the sink panicked".to_owned(),
-        };
-        self.stopped(&stopped);
-        // It stays this process's, so that everybody sees that it has stopped.
-        let mut phase = self.phase.clone();
-        let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
-        drop(owned);
-    }
-
-    /// Gives the error that stopped it, if one did.
-    async fn run_until_told(&mut self) -> Option<SinkError> {
-        let mut backoff = Backoff::new(self.options.retry_first, self.options.retry_longest);
-        loop {
-            let Err(error) = self.consume(&mut backoff).await else {
-                return None;
-            };
-            match error.fault() {
-                Fault::Closing => return None,
-                Fault::Fatal => return Some(error),
-                Fault::Outage => {}
-            }
-            let wait = backoff.next_wait();
-            self.failed(&error, backoff.tries(), wait.as_millis());
-            let mut phase = self.phase.clone();
-            tokio::select! {
-                () = sleep(wait) => {}
-                // What is not written waits in the journal.
-                _ = phase.wait_for(|phase| *phase != Phase::Running) => return None,
-            }
-        }
-    }
-
     /// Goes on from the stored position. Returns `Ok` when it was told to stop and all is written.
-    async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
+    async fn go_on(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
         let journal = self.journal.stream_id(&self.table.stream.name).to_string();
         let from = self.stored(&journal).await?;
-        self.committed(from);
+        self.progress.committed(from);
         if end_of(self.journal.as_ref(), &self.table.stream.name, self.partition).await? == from {
             // Nothing waits, so nothing fails any more.
             self.progress.update(|progress| progress.failing = None);
@@ -181,49 +187,6 @@ impl Consumer {
         }
     }
 
-    fn committed(&self, at: Offset) {
-        self.progress.update(|progress| {
-            progress.read = at;
-            progress.committed = at;
-            progress.rows_open = 0;
-        });
-    }
-
-    fn failed(&self, error: &SinkError, tries: u32, wait_ms: u128) {
-        let chain = error.chain();
-        metrics::counter!("tidemill_destination_retries_total", &self.labels()).increment(1);
-        tracing::warn!(
-            destination = self.options.name,
-            stream = self.stream(),
-            partition = %self.partition,
-            tries,
-            wait_ms,
-            error = chain,
-            "the destination failed, tries again"
-        );
-        self.progress.update(|progress| {
-            progress.failing = Some(chain);
-            progress.read = progress.committed;
-            progress.rows_open = 0;
-        });
-    }
-
-    fn stopped(&self, reason: &str) {
-        metrics::counter!("tidemill_destination_stops_total", &self.labels()).increment(1);
-        tracing::error!(
-            destination = self.options.name,
-            stream = self.stream(),
-            partition = %self.partition,
-            reason,
-            "this stream's way into the destination stopped; somebody must look"
-        );
-        self.progress.update(|progress| {
-            progress.stopped = Some(reason.to_owned());
-            progress.read = progress.committed;
-            progress.rows_open = 0;
-        });
-    }
-
     fn stream(&self) -> &str {
         self.table.stream.name.as_str()
     }
@@ -236,7 +199,7 @@ impl Consumer {
     }
 }
 
-fn late(operation: &'static str, waited: std::time::Duration) -> DatabaseError {
+fn late(operation: &'static str, waited: Duration) -> DatabaseError {
     DatabaseError::Timeout {
         operation,
         waited_ms: waited.as_millis(),

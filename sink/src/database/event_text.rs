@@ -6,9 +6,7 @@ use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use event::schema::EXTRA;
-use event::{FieldType, StreamDeclaration};
-
-use super::moment::Moment;
+use event::{FieldType, Moment, StreamDeclaration};
 
 /// Writes row `row` of a batch in the lake's schema.
 pub fn write_event(out: &mut Vec<u8>, stream: &StreamDeclaration, batch: &RecordBatch, row: usize) {
@@ -59,9 +57,10 @@ fn write_value(out: &mut Vec<u8>, column: &dyn Array, row: usize, is_json: bool)
         DataType::Timestamp(..) => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
             let moment = Moment::of(micros);
-            if (0..=9_999).contains(&moment.year) {
+            if (0..=9_999).contains(&moment.year()) {
                 out.push(b'"');
-                moment.write(out, b'T');
+                moment.write_seconds(out, b'T');
+                moment.write_fraction(out);
                 out.extend_from_slice(b"Z\"");
             } else {
                 // RFC 3339 ends with the year 9999; what came as an epoch goes as an epoch, in microseconds.

@@ -25,7 +25,6 @@ pub mod error;
 pub mod event_text;
 mod gather;
 pub mod mapping;
-pub(crate) mod moment;
 mod options;
 mod pool;
 mod refill;
@@ -43,8 +42,9 @@ use journal::Journal;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
+use crate::attempt;
 use crate::backoff::Backoff;
 use crate::group::Sharing;
 use crate::progress::{self, Shared, StreamProgress};
@@ -60,9 +60,6 @@ pub use session::{
 
 /// How often the lag is measured for the metrics, and idle connections are closed.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often a shutdown says whom it waits for.
-const LATE_EVERY: Duration = Duration::from_secs(5);
 
 /// Longer than draining: for the last transaction of each stream, after which a shutdown does not wait any more.
 const LAST_TRANSACTION: Duration = Duration::from_secs(5);
@@ -159,7 +156,7 @@ impl DatabaseSink {
                 phase,
                 member,
             };
-            consumer.run().boxed()
+            attempt::run(consumer).boxed()
         };
         let mut running = JoinSet::new();
         running.spawn_on(sharing.run(consume), runtime);
@@ -190,18 +187,7 @@ impl DatabaseSink {
     pub async fn shutdown(mut self) {
         // An error means that nobody listens any more.
         let _ = self.stop.send(true);
-        let begun = Instant::now();
-        while !self.sharing.is_empty() && begun.elapsed() < self.stop_within {
-            let wait = LATE_EVERY.min(self.stop_within.saturating_sub(begun.elapsed()));
-            // A consumer catches its own panics and reports them.
-            if timeout(wait, self.sharing.join_next()).await.is_err() {
-                tracing::warn!(
-                    destination = %self.progress.destination,
-                    waited_s = begun.elapsed().as_secs(),
-                    "shutdown waits for a database destination"
-                );
-            }
-        }
+        attempt::ended(&mut self.sharing, &self.progress.destination, self.stop_within).await;
         // An open transaction is rolled back by the server.
         self.sharing.shutdown().await;
         self.upkeep.shutdown().await;

@@ -4,6 +4,7 @@
 //! bound is crossed, the stream with most bytes is asked to roll, whoever crossed it: many small files of quiet
 //! streams would not free much.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
@@ -30,7 +31,7 @@ impl TailBudget {
     }
 
     /// Counts bytes that consumer `index` holds back, and asks the largest one to roll when they are too many.
-    pub(crate) fn set(&self, index: usize, bytes: u64) {
+    fn set(&self, index: usize, bytes: u64) {
         self.shares[index].bytes.store(bytes, Ordering::Relaxed);
         let held = |share: &Share| share.bytes.load(Ordering::Relaxed);
         if self.shares.iter().map(held).sum::<u64>() > self.limit_bytes
@@ -41,8 +42,38 @@ impl TailBudget {
     }
 
     /// Waits until consumer `index` is asked to roll.
-    pub(crate) async fn asked_to_roll(&self, index: usize) {
+    async fn asked_to_roll(&self, index: usize) {
         self.shares[index].roll.notified().await;
+    }
+}
+
+/// What one consumer holds of the budget, given back when its task ends or is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    budget: Arc<TailBudget>,
+    index: usize,
+}
+
+impl Held {
+    pub(crate) fn new(budget: &Arc<TailBudget>, index: usize) -> Self {
+        let budget = Arc::clone(budget);
+        Self { budget, index }
+    }
+
+    /// So many bytes are held back now.
+    pub(crate) fn set(&self, bytes: u64) {
+        self.budget.set(self.index, bytes);
+    }
+
+    /// Waits until its consumer is asked to roll.
+    pub(crate) async fn asked_to_roll(&self) {
+        self.budget.asked_to_roll(self.index).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

@@ -4,29 +4,29 @@
 //! commits, the open file is dropped and its records are read again; a commit of unknown outcome needs no care
 //! here either, because the next start asks the table where it stands.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::{Offset, Partition, Position, RecordFormat, StreamName};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use journal::{Journal, JournalReader, Record};
 use lake::Table;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::LakeSinkOptions;
-use super::budget::TailBudget;
+use super::budget::Held;
 use super::open_file::{self, Begin, OpenFile};
 use super::rejects::RejectsTable;
+use crate::SinkError;
+use crate::attempt::Consume;
 use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
-use crate::progress::{Owned, Shared, end_of};
-use crate::{Fault, SinkError};
+use crate::progress::{Shared, end_of};
 
 /// Brings one partition of one stream into its table.
 pub(super) struct Consumer {
-    /// Its place in the tail budget.
-    pub(super) index: usize,
     pub(super) partition: Partition,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) table: Arc<Table>,
@@ -35,21 +35,13 @@ pub(super) struct Consumer {
     /// How far that is with this partition, if other programs may fill it; found out at every (re)start.
     pub(super) covered: Option<RejectsTable>,
     pub(super) options: Arc<LakeSinkOptions>,
-    pub(super) budget: Arc<TailBudget>,
+    /// What it holds of the tail budget.
+    pub(super) held: Held,
     pub(super) progress: Arc<Shared>,
     /// What this task is told.
     pub(super) phase: watch::Receiver<Phase>,
     /// This process in the group.
     pub(super) member: Member,
-}
-
-/// A share of the tail budget, given back when the task ends or is dropped.
-struct Share(Arc<TailBudget>, usize);
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.0.set(self.1, 0);
-    }
 }
 
 /// Why a consumer woke up.
@@ -60,67 +52,61 @@ enum Wake {
     Stop,
 }
 
-impl Consumer {
-    /// Runs until it is told to stop, or until an error that only a person can mend.
-    pub(super) async fn run(mut self) {
-        let owned = (
-            Owned::new(&self.progress),
-            Share(Arc::clone(&self.budget), self.index),
-        );
-        let ended = AssertUnwindSafe(self.run_until_told()).catch_unwind().await;
-        let stopped = match ended {
-            Ok(None) => return,
-            Ok(Some(error)) => error.chain(),
-            Err(_) => "the sink panicked".to_owned(),
+impl Consume for Consumer {
+    fn consume<'a>(&'a mut self, backoff: &'a mut Backoff) -> BoxFuture<'a, Result<(), SinkError>> {
+        let going = async move {
+            let ended = self.go_on(backoff).await;
+            // The open file is gone; what was in it and is not committed is still in the journal.
+            self.held.set(0);
+            ended
         };
-        self.stopped(&stopped);
-        // It stays this process's, so that everybody sees that it has stopped.
-        let mut phase = self.phase.clone();
-        let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
-        drop(owned);
+        going.boxed()
     }
 
-    /// Gives the error that stopped it, if one did.
-    async fn run_until_told(&mut self) -> Option<SinkError> {
-        let mut backoff = Backoff::new(self.options.retry_first, self.options.retry_longest);
-        loop {
-            let Err(error) = self.consume(&mut backoff).await else {
-                return None;
-            };
-            // The open file is gone; its records are still in the journal.
-            self.budget.set(self.index, 0);
-            match error.fault() {
-                Fault::Closing => return None,
-                Fault::Fatal => return Some(error),
-                Fault::Outage => {}
-            }
-            let wait = backoff.next_wait();
-            self.progress
-                .update(|progress| progress.failing = Some(error.chain()));
-            let (stream, tries) = (self.stream().as_str().to_owned(), backoff.tries());
-            metrics::counter!("tidemill_sink_retries_total", "stream" => stream.clone()).increment(1);
-            tracing::warn!(
-                stream,
-                tries,
-                wait_ms = wait.as_millis(),
-                error = error.chain(),
-                "lake sink failed, tries again"
-            );
-            let mut phase = self.phase.clone();
-            tokio::select! {
-                () = sleep(wait) => {}
-                _ = phase.wait_for(|phase| *phase != Phase::Running) => return None,
-            }
-        }
+    fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
     }
 
+    fn progress(&self) -> &Arc<Shared> {
+        &self.progress
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.retry_first, self.options.retry_longest)
+    }
+
+    fn failed(&self, chain: &str, tries: u32, wait: Duration) {
+        let stream = self.stream().as_str();
+        metrics::counter!("tidemill_sink_retries_total", "stream" => stream.to_owned()).increment(1);
+        let wait_ms = wait.as_millis();
+        tracing::warn!(
+            stream,
+            tries,
+            wait_ms,
+            error = chain,
+            "lake sink failed, tries again"
+        );
+    }
+
+    fn stopped(&self, reason: &str) {
+        let stream = self.stream().as_str();
+        metrics::counter!("tidemill_sink_stops_total", "stream" => stream.to_owned()).increment(1);
+        metrics::gauge!("tidemill_sink_stopped", "stream" => stream.to_owned()).set(1.0);
+        tracing::error!(
+            stream, partition = %self.partition, reason,
+            "the lake sink of this stream stopped; it never jumps, so somebody must look"
+        );
+    }
+}
+
+impl Consumer {
     /// Reads from the stored position on. Returns `Ok` when it was told to stop and all is committed.
-    async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
+    async fn go_on(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
         let stored = self.table.snapshot().await?.position(self.partition);
         let from = Position::new(self.partition, stored.offset);
         self.covered = self.find_rejects().await?;
         let mut reader = self.journal.reader(self.stream(), from).await?;
-        self.committed(from.offset);
+        self.progress.committed(from.offset);
         if end_of(&*self.journal, self.stream(), self.partition).await? == from.offset {
             // Nothing waits, so nothing fails any more.
             self.progress.update(|progress| progress.failing = None);
@@ -175,7 +161,7 @@ impl Consumer {
                 Ok(_) | Err(_) => Ok(Wake::Release),
             },
             () = aged => Ok(Wake::Roll("age")),
-            () = self.budget.asked_to_roll(self.index) => Ok(Wake::Roll("tail_budget")),
+            () = self.held.asked_to_roll() => Ok(Wake::Roll("tail_budget")),
             records = reader.next(read_bytes) => Ok(Wake::Records(records?)),
         }
     }
@@ -196,7 +182,7 @@ impl Consumer {
         let Some(open) = &file else {
             return Ok(None);
         };
-        self.budget.set(self.index, open.record_bytes);
+        self.held.set(open.record_bytes);
         self.progress.update(|progress| {
             progress.read = open.end();
             progress.rows_open = open.rows();
@@ -228,9 +214,9 @@ impl Consumer {
         let files = closed.file.into_iter().collect();
         self.table.commit(files, &[closed.advance]).await?;
         backoff.reset();
-        self.committed(end);
+        self.progress.committed(end);
         self.progress.update(|progress| progress.failing = None);
-        self.budget.set(self.index, 0);
+        self.held.set(0);
         self.retain(Position::new(self.partition, end)).await;
         self.member
             .committed(self.stream(), Position::new(self.partition, end));
@@ -283,34 +269,11 @@ impl Consumer {
         &self.table.declaration().name
     }
 
-    fn committed(&self, end: Offset) {
-        self.progress.update(|progress| {
-            progress.read = end;
-            progress.committed = end;
-            progress.rows_open = 0;
-        });
-    }
-
     /// Lets the journal remove what the table has. A failure only keeps segments for longer.
     async fn retain(&self, stored: Position) {
         if let Err(error) = self.journal.retain(self.stream(), &[stored]).await {
             let stream = self.stream().as_str();
             tracing::warn!(stream, %error, "the journal could not remove what is stored");
         }
-    }
-
-    fn stopped(&self, reason: &str) {
-        let stream = self.stream().as_str();
-        metrics::counter!("tidemill_sink_stops_total", "stream" => stream.to_owned()).increment(1);
-        metrics::gauge!("tidemill_sink_stopped", "stream" => stream.to_owned()).set(1.0);
-        tracing::error!(
-            stream, partition = %self.partition, reason,
-            "the lake sink of this stream stopped; it never jumps, so somebody must look"
-        );
-        self.progress.update(|progress| {
-            progress.stopped = Some(reason.to_owned());
-            progress.read = progress.committed;
-            progress.rows_open = 0;
-        });
     }
 }

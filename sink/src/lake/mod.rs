@@ -24,21 +24,19 @@ use lake::Table;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::attempt;
 use crate::backoff::Backoff;
 use crate::group::Sharing;
 use crate::progress::{self, Shared, StreamProgress};
-use budget::TailBudget;
+use budget::{Held, TailBudget};
 use consumer::Consumer;
 use maintenance::Maintenance;
 pub use options::LakeSinkOptions;
 
 /// How often the lag is measured for the metrics.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often a shutdown says whom it waits for.
-const LATE_EVERY: Duration = Duration::from_secs(5);
 
 /// The running lake sink. Dropping it without [`LakeSink::shutdown`] ends it as a crash would: nothing is lost,
 /// and open files are written again after the next start.
@@ -109,19 +107,18 @@ impl LakeSink {
                 return std::future::ready(()).boxed();
             };
             let consumer = Consumer {
-                index: *index,
                 partition: share.1,
                 journal: Arc::clone(&journal),
                 table: Arc::clone(table),
                 rejects: rejects.clone(),
                 covered: None,
                 options: Arc::clone(&options),
-                budget: Arc::clone(&budget),
+                held: Held::new(&budget, *index),
                 progress: Arc::clone(&shared.streams[*index]),
                 phase,
                 member,
             };
-            consumer.run().boxed()
+            attempt::run(consumer).boxed()
         };
         let mut running = JoinSet::new();
         running.spawn_on(sharing.run(consume), runtime);
@@ -144,17 +141,7 @@ impl LakeSink {
     pub async fn shutdown(mut self) {
         // An error means that nobody listens any more.
         let _ = self.stop.send(true);
-        let begun = Instant::now();
-        while !self.sharing.is_empty() {
-            match timeout(LATE_EVERY, self.sharing.join_next()).await {
-                // A consumer catches its own panics and reports them.
-                Ok(_) => {}
-                Err(_) => tracing::warn!(
-                    waited_s = begun.elapsed().as_secs(),
-                    "shutdown waits for the lake sink"
-                ),
-            }
-        }
+        attempt::ended(&mut self.sharing, "lake", Duration::MAX).await;
         let ended = timeout(self.maintenance_stop, async {
             while self.upkeep.join_next().await.is_some() {}
         });

@@ -12,8 +12,8 @@ use arrow_array::{
     Array, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
+use event::Moment;
 
-use crate::database::moment::Moment;
 use crate::database::rows::Slice;
 use crate::database::{ColumnKind, Refusal, Source, TargetTable, event_text};
 
@@ -107,14 +107,17 @@ impl<'a> RowWriter<'a> {
             Cells::Moment(column) if column.is_valid(row) => {
                 let micros = column.value(row);
                 let moment = Moment::of(micros);
-                if !(0..=9_999).contains(&moment.year) {
+                if !(0..=9_999).contains(&moment.year()) {
                     let name = &self.table.columns[index].name;
                     return Err(Refusal::unwritable(format!(
                         "column `{name}`: {micros} microseconds since 1970 is in the year {}, `DATETIME` has 0 to 9999",
-                        moment.year
+                        moment.year()
                     )));
                 }
-                quote(out, form, |out| moment.write(out, b' '));
+                quote(out, form, |out| {
+                    moment.write_seconds(out, b' ');
+                    moment.write_fraction(out);
+                });
             }
             Cells::Plain(column) if column.is_valid(row) => {
                 quote(out, form, |out| {

@@ -1,5 +1,7 @@
 //! The time of generated events: begins in 2024, always advances, and has quiet nights and busy evenings.
 
+use event::moment::civil;
+
 use super::draws::Draws;
 use super::text::pair;
 
@@ -43,11 +45,12 @@ impl Clock {
         let day = self.ms / DAY_MS;
         if day != self.day {
             self.day = day;
-            let (year, month, date) = civil(day);
+            let (year, month, date) = civil(day.cast_signed());
+            let year = year.unsigned_abs();
             self.text[..2].copy_from_slice(&pair(year / 100 % 100));
             self.text[2..4].copy_from_slice(&pair(year % 100));
-            self.text[5..7].copy_from_slice(&pair(month));
-            self.text[8..10].copy_from_slice(&pair(date));
+            self.text[5..7].copy_from_slice(&pair(month.into()));
+            self.text[8..10].copy_from_slice(&pair(date.into()));
         }
         let second = self.ms % DAY_MS / 1_000;
         let ms = self.ms % 1_000;
@@ -66,42 +69,5 @@ impl Clock {
     /// RFC 3339 with milliseconds, in UTC.
     pub(super) fn text(&self) -> &[u8] {
         &self.text
-    }
-}
-
-/// Year, month and day of a day since 1970. Years begin in March here, so that a leap day is the last of one.
-pub(crate) fn civil(day: u64) -> (u64, u64, u64) {
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    // From 0000-03-01 on.
-    let day = day + 719_468;
-    let era = day / DAYS_IN_400_YEARS;
-    let in_era = day % DAYS_IN_400_YEARS;
-    let year_in_era = (in_era - in_era / 1_460 + in_era / 36_524 - in_era / 146_096) / 365;
-    let in_year = in_era - (365 * year_in_era + year_in_era / 4 - year_in_era / 100);
-    let month = (5 * in_year + 2) / 153;
-    let date = in_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_in_era + u64::from(month <= 2);
-    (year, month, date)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_become_dates_over_leap_years_and_centuries() {
-        let dates = [
-            (0, (1970, 1, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (19_723, (2024, 1, 1)),
-            (19_782, (2024, 2, 29)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ];
-        for (day, date) in dates {
-            assert_eq!(civil(day), date, "day {day}");
-        }
     }
 }

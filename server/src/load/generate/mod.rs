@@ -18,7 +18,6 @@ mod text;
 mod tracking;
 
 use calendar::Clock;
-pub(crate) use calendar::civil;
 use draws::Draws;
 use text::{mixed, uuid_of};
 
