@@ -107,13 +107,19 @@ pub(crate) fn read(table: &Storage, version: u64) -> io::Result<Option<Commit>> 
 
 /// Reads the commits of several versions; `None` when one of them is not there (any more).
 pub(crate) fn read_all(table: &Storage, versions: RangeInclusive<u64>) -> io::Result<Option<Vec<Commit>>> {
+    read_each(table, versions).map(|commits| commits.into_iter().collect())
+}
+
+/// The same, without those that are not there.
+pub(crate) fn read_each(
+    table: &Storage,
+    versions: impl Iterator<Item = u64>,
+) -> io::Result<Vec<Option<Commit>>> {
     let names: Vec<_> = versions.map(commit_name).collect();
-    let mut commits = Vec::with_capacity(names.len());
-    for bytes in table.read_all(&names)? {
-        let Some(bytes) = bytes else { return Ok(None) };
-        commits.push(parse(&bytes)?);
-    }
-    Ok(Some(commits))
+    let found = table.read_all(&names)?.into_iter();
+    found
+        .map(|bytes| bytes.map(|bytes| parse(&bytes)).transpose())
+        .collect()
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Commit> {

@@ -133,6 +133,7 @@ impl Inner {
             match self.attempt(&current, &change) {
                 Ok(Attempt::Committed(delta)) => {
                     if self.is_latest(&current)? {
+                        self.check_there(change.adds)?;
                         return self.follow_own(&current, delta);
                     }
                     self.forget();
@@ -168,6 +169,24 @@ impl Inner {
             }
             None => Ok(()),
         }
+    }
+
+    /// Finds out whether files are there that have become too old while they were committed, because the process
+    /// slept: vacuum may have taken them for given up before.
+    fn check_there(&self, files: &[WrittenFile]) -> Result<(), LakeError> {
+        if self.check_age(files).is_ok() {
+            return Ok(());
+        }
+        for file in files {
+            let there = self.storage.exists(&file.path);
+            if !there.map_err(|error| self.failed("look for a file of", &error))? {
+                return Err(LakeError::Damaged {
+                    stream: self.stream.name.to_string(),
+                    message: format!("file `{}` was removed while its commit slept", file.path),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Whether what was put after a version is the newest one, because that version's entry has not expired.

@@ -18,6 +18,9 @@ use crate::error::LakeError;
 use crate::log;
 use crate::storage::{Found, LOG};
 
+/// Commits that are read at once.
+const COMMITS_READ: usize = 64;
+
 impl Inner {
     pub(super) fn vacuum(&self) -> Result<VacuumReport, LakeError> {
         let failed = |error: &io::Error| self.failed("vacuum", error);
@@ -53,18 +56,21 @@ impl Inner {
     fn removed_since(&self, since: SystemTime, entries: &[Found]) -> Result<HashSet<String>, LakeError> {
         let since_ms = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut removed = HashSet::new();
-        for entry in entries {
-            let Some((version, "json")) = version_of(entry) else {
-                continue;
-            };
-            let commit = log::read(&self.storage, version);
-            let Some(commit) = commit.map_err(|error| self.failed("read a commit of", &error))? else {
-                continue;
-            };
-            for remove in commit.removes {
-                let at = remove.deletion_timestamp.and_then(|at| u128::try_from(at).ok());
-                if entry.modified >= since || at.is_none_or(|at| at >= since_ms) {
-                    removed.insert(remove.path);
+        // A part of them at a time: so much memory they take.
+        for entries in entries.chunks(COMMITS_READ) {
+            let commits = entries.iter().filter_map(|entry| match version_of(entry) {
+                Some((version, "json")) => Some((version, entry.modified)),
+                _ => None,
+            });
+            let (versions, dates): (Vec<_>, Vec<_>) = commits.unzip();
+            let found = log::read_each(&self.storage, versions.into_iter());
+            let found = found.map_err(|error| self.failed("read a commit of", &error))?;
+            for (commit, modified) in found.into_iter().zip(dates) {
+                for remove in commit.into_iter().flat_map(|commit| commit.removes) {
+                    let at = remove.deletion_timestamp.and_then(|at| u128::try_from(at).ok());
+                    if modified >= since || at.is_none_or(|at| at >= since_ms) {
+                        removed.insert(remove.path);
+                    }
                 }
             }
         }
