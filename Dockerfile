@@ -24,7 +24,6 @@ RUN apt-get update \
     && install --directory --owner=tidemill --group=tidemill \
         /var/lib/tidemill /var/lib/tidemill/data /var/lib/tidemill/lake
 COPY --from=build /out/tidemill /usr/local/bin/tidemill
-COPY --chmod=755 deploy/healthy /usr/local/bin/healthy
 USER tidemill
 WORKDIR /var/lib/tidemill
 # Each container gets one of its own, so that replicas do not meet in it.
@@ -32,6 +31,7 @@ VOLUME /var/lib/tidemill/data
 EXPOSE 8080
 # SIGTERM is an ordered shutdown, within 30 s.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=3 CMD ["healthy"]
+# With another address or with TLS, TIDEMILL_URL and TIDEMILL_CA_FILE say so.
+HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=3 CMD ["tidemill", "health"]
 ENTRYPOINT ["tidemill"]
 CMD ["serve"]

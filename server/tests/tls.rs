@@ -273,6 +273,11 @@ fn commands_speak_https_to_whom_they_believe() {
     ];
     let asked = tidemill(&sql).args(believed).output().expect("the binary");
     assert_eq!(String::from_utf8_lossy(&asked.stdout), "n\n500\n", "{asked:?}");
+    let health = || tidemill(&["health", "--url", &url]);
+    let ready = health().args(believed).output().expect("the binary");
+    assert!(ready.status.success(), "{ready:?}");
+    let nobody = health().output().expect("the binary");
+    assert!(!nobody.status.success(), "an unknown authority is believed: {nobody:?}");
     let stranger = given.path("stranger.pem");
     std::fs::write(&stranger, Authority::new("stranger").root.pem()).expect("written");
     let refused = tidemill(&sql)

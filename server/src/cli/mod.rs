@@ -7,6 +7,7 @@ mod credentials;
 mod demo;
 mod failure;
 mod generate;
+mod health;
 mod infer;
 mod journal;
 mod lake;
@@ -49,6 +50,8 @@ enum Command {
     /// Runs SQL for the server that started it; not for people
     #[command(hide = true)]
     SqlWorker,
+    /// Asks a server whether it is ready; exit code 0 when it is
+    Health(health::HealthArgs),
     /// Prints events of a starter stream; the same seed gives the same bytes
     Generate(generate::GenerateArgs),
     /// Sends events to a server at a pace, and says how long the answers took
@@ -72,6 +75,7 @@ async fn run(command: Command) -> Outcome {
         Command::Check(arguments) => check::run(&arguments),
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::SqlWorker => sql_worker::run().await,
+        Command::Health(arguments) => health::run(arguments).await,
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Replay(arguments) => replay::run(*arguments).await,
         Command::Infer(arguments) => infer::run(&arguments),
