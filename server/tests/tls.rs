@@ -277,7 +277,10 @@ fn commands_speak_https_to_whom_they_believe() {
     let ready = health().args(believed).output().expect("the binary");
     assert!(ready.status.success(), "{ready:?}");
     let nobody = health().output().expect("the binary");
-    assert!(!nobody.status.success(), "an unknown authority is believed: {nobody:?}");
+    assert!(
+        !nobody.status.success(),
+        "an unknown authority is believed: {nobody:?}"
+    );
     let stranger = given.path("stranger.pem");
     std::fs::write(&stranger, Authority::new("stranger").root.pem()).expect("written");
     let refused = tidemill(&sql)
