@@ -32,7 +32,7 @@ text = "string"
 "#;
 
 /// The order of the processes: three that ingest, the sinks, and one that analyses.
-const INGEST: usize = 3;
+pub(crate) const INGEST: usize = 3;
 
 #[test]
 fn acknowledged_events_are_in_kafka_lake_and_databases_once_after_kills() {
@@ -87,15 +87,15 @@ fn a_sink_that_was_paused_or_replaced_writes_nothing_twice() {
 }
 
 /// One installation and the clients' addresses of its ingest processes.
-struct World {
+pub(crate) struct World {
     installation: Installation,
-    processes: Vec<Process>,
+    pub(crate) processes: Vec<Process>,
     addresses: Arc<Vec<Mutex<SocketAddr>>>,
     sinks: usize,
 }
 
 impl World {
-    fn start(servers: &Servers, sinks: usize) -> Self {
+    pub(crate) fn start(servers: &Servers, sinks: usize) -> Self {
         let installation = Installation::new(servers, PARTITIONS as u32, STREAM);
         let mut processes: Vec<Process> = (0..INGEST).map(|n| installation.start("ingest", n)).collect();
         processes.extend((0..sinks).map(|number| installation.start("sink", number)));
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self, number: usize) {
+    pub(crate) fn restart(&mut self, number: usize) {
         self.installation.restart(&mut self.processes[number]);
         if let Some(address) = self.addresses.get(number) {
             *address.lock().expect("whole") = self.processes[number].program.address;
@@ -120,7 +120,7 @@ impl World {
 
     /// Clients post for as long as something is done to the processes. Gives the number of events that were
     /// acknowledged.
-    fn post_while(&mut self, disturb: impl FnOnce(&mut Self, &mut ChaCha8Rng)) -> u64 {
+    pub(crate) fn post_while(&mut self, disturb: impl FnOnce(&mut Self, &mut ChaCha8Rng)) -> u64 {
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let addresses = Arc::clone(&self.addresses);
         let folder = self.installation.folder.path().to_owned();
@@ -145,7 +145,7 @@ impl World {
     }
 
     /// Waits until every destination has everything, and compares each with what the clients wrote down.
-    fn everything_is_everywhere_once(self, servers: &Servers, acknowledged: u64) {
+    pub(crate) fn everything_is_everywhere_once(self, servers: &Servers, acknowledged: u64) {
         assert!(
             acknowledged > 0,
             "nothing was acknowledged, so this test checks nothing"

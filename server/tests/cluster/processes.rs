@@ -18,18 +18,7 @@ pub(crate) struct Servers {
 
 impl Servers {
     pub(crate) fn find() -> Option<Self> {
-        let variable = |name: &str| std::env::var_os(name)?.into_string().ok();
-        let found = (|| {
-            Some(Self {
-                kafka: variable("KAFKA_BROKERS")?,
-                mysql: variable("MYSQL_URL")?,
-                mysql_client: variable("MYSQL_CLIENT_ARGS")?
-                    .split(' ')
-                    .map(str::to_owned)
-                    .collect(),
-                postgres: variable("POSTGRES_URL")?,
-            })
-        })();
+        let found = Self::of(|name| std::env::var_os(name)?.into_string().ok());
         if found.is_none() {
             assert!(
                 std::env::var_os("TIDEMILL_SERVICES_REQUIRED").is_none(),
@@ -38,6 +27,17 @@ impl Servers {
             println!("SKIPPED: needs Kafka, MariaDB and PostgreSQL (cargo xtask services up)");
         }
         found
+    }
+
+    /// Those that some variables name.
+    pub(crate) fn of(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let client = variable("MYSQL_CLIENT_ARGS")?;
+        Some(Self {
+            kafka: variable("KAFKA_BROKERS")?,
+            mysql: variable("MYSQL_URL")?,
+            mysql_client: client.split(' ').map(str::to_owned).collect(),
+            postgres: variable("POSTGRES_URL")?,
+        })
     }
 
     /// What a statement gives in MariaDB, a line a row, with tabs between the columns.

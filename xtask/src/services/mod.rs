@@ -42,7 +42,9 @@ usage: cargo xtask services up [--local] | down | status
            installs what is missing; writes target/services/env. With --local as processes of this machine
            also where there is a container engine
   down     stops them and removes target/services
-  status   prints a table; the exit code is 0 when all are up, 3 otherwise";
+  status   prints a table; the exit code is 0 when all are up, 3 otherwise
+
+TIDEMILL_SERVICES_DIR names another directory than target/services, for servers of one's own.";
 
 /// Some server is not up.
 const EXIT_DOWN: u8 = 3;
@@ -197,8 +199,10 @@ fn show() -> Result<ExitCode, String> {
     }
 }
 
+/// Of the servers that everybody shares; or, for a test that kills servers, of some of its own.
 fn directory() -> PathBuf {
-    root().join("target/services")
+    let own = std::env::var_os("TIDEMILL_SERVICES_DIR").map(PathBuf::from);
+    own.unwrap_or_else(|| root().join("target/services"))
 }
 
 fn env_file(directory: &Path) -> PathBuf {
