@@ -24,7 +24,7 @@ use crate::{QueryError, walk::Stretch};
 /// Events of a page when the request says nothing.
 pub(crate) const PAGE_EVENTS: usize = 100;
 /// Most events of a page.
-pub(crate) const PAGE_EVENTS_MAX: usize = 10_000;
+pub const PAGE_EVENTS_MAX: usize = 10_000;
 /// Bytes at which a page ends early, with a cursor.
 const PAGE_BYTES: usize = 16 << 20;
 

@@ -45,6 +45,7 @@ pub mod worker;
 pub use analytics::{Analytics, AnalyticsOptions, BLOCKING_THREADS_MAX, STACK_BYTES, SqlPlace};
 pub use encode::Format;
 pub use error::{Fault, QueryError};
+pub use events::PAGE_EVENTS_MAX;
 pub use readable::Readable;
 pub use sql::{SqlAnswer, SqlBody, SqlRequest};
 

@@ -46,7 +46,28 @@ fn the_routes_of_the_process_answer() {
     assert_eq!(program.get("/version").json()["name"], "tidemill");
     let document = program.get("/openapi.json").json();
     assert!(document["paths"]["/stats/running"]["post"].is_object());
-    assert!(program.get("/docs").text().contains("/v1/streams/running/events"));
+    assert!(document["paths"]["/v1/streams/running/events"]["get"].is_object());
+    for (page, parts) in [
+        (
+            "/docs",
+            &[
+                "/docs/swagger-ui-bundle.js",
+                "/docs/swagger-ui.css",
+                "/docs/docs.js",
+            ][..],
+        ),
+        ("/redoc", &["/docs/redoc.standalone.js", "/docs/docs.js"]),
+    ] {
+        let text = program.get(page).text();
+        for part in parts {
+            assert!(text.contains(part), "{page}: {text}");
+            let answer = program.get(part);
+            assert!(answer.status == 200 && !answer.body.is_empty(), "{part}");
+        }
+        // Nothing of the page is elsewhere.
+        assert!(!text.contains("http"), "{page}: {text}");
+    }
+    assert_eq!(program.get("/docs/else.js").status, 404);
     assert_eq!(program.post("/livez", "text/plain", b"").status, 405);
     assert_eq!(program.get("/nothing/here").status, 404);
     program.ndjson("running", &running(0, 1));

@@ -1,7 +1,8 @@
-//! The routes about the process itself: `/livez /readyz /metrics /version /openapi.json /docs`.
+//! The routes about the process itself: `/livez /readyz /metrics /version /openapi.json /docs /redoc`.
 //!
 //! Who asks decides what is shown: streams that a token does not reach are left out. `/livez` and `/readyz` answer
-//! everybody, so that whoever watches over the process needs no token; what readiness found is for `admin`.
+//! everybody, so that whoever watches over the process needs no token; what readiness found is for `admin`. The pages of
+//! `/docs` and `/redoc` hold nothing about this server, and are everybody's as well.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use event::{Catalog, StreamDeclaration};
-use http::{Method, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
@@ -19,7 +20,6 @@ use super::{docs, openapi};
 use crate::access::{Caller, Scope, Streams};
 
 const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
 
 /// What these routes answer from.
 pub(super) struct Admin {
@@ -27,9 +27,8 @@ pub(super) struct Admin {
     catalog: Catalog,
     /// Whether requests need a token, which the documents then say.
     secured: bool,
-    /// The documents about every stream; others are made when they are asked for.
+    /// The document about every stream; others are made when they are asked for.
     openapi: Bytes,
-    docs: Bytes,
     pub(super) readiness: Readiness,
 }
 
@@ -40,27 +39,25 @@ impl Admin {
         readiness: Readiness,
         secured: bool,
     ) -> Self {
-        let (openapi, docs) = documents(catalog.iter().map(Arc::clone).collect(), secured);
+        let openapi = document(catalog.iter().map(Arc::clone).collect(), secured);
         Self {
             metrics,
             catalog: catalog.clone(),
             secured,
             openapi,
-            docs,
             readiness,
         }
     }
 
     /// Whether a path belongs to these routes.
     pub(super) fn has(path: &str) -> bool {
-        matches!(
-            path,
-            "/livez" | "/readyz" | "/metrics" | "/version" | "/openapi.json" | "/docs"
-        )
+        let own = ["/livez", "/readyz", "/metrics", "/version", "/openapi.json"];
+        own.contains(&path) || docs::has(path)
     }
 
     /// Answers a request for one of these paths; the body of the request does not matter.
-    pub(super) async fn answer(&self, method: &Method, path: &str, caller: &Caller) -> Response<Body> {
+    pub(super) async fn answer<B>(&self, request: &Request<B>, caller: &Caller) -> Response<Body> {
+        let (method, path) = (request.method(), request.uri().path());
         if method != Method::GET && method != Method::HEAD {
             let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "this route answers GET and HEAD");
             let allowed = header::HeaderValue::from_static("GET, HEAD");
@@ -87,20 +84,19 @@ impl Admin {
                 let body = json!({ "name": "tidemill", "version": crate::version::TEXT });
                 answer(StatusCode::OK, JSON, format!("{body}\n"))
             }
-            "/openapi.json" => kept(JSON, self.documents_for(caller).0),
-            "/docs" => kept(HTML, self.documents_for(caller).1),
-            _ => problem(StatusCode::NOT_FOUND, "there is no such route"),
+            "/openapi.json" => kept(JSON, self.document_for(caller)),
+            _ => docs::get(path, request.headers()),
         }
     }
 
-    /// OpenAPI and page about the streams that somebody may know of.
-    fn documents_for(&self, caller: &Caller) -> (Bytes, Bytes) {
+    /// OpenAPI about the streams that somebody may know of.
+    fn document_for(&self, caller: &Caller) -> Bytes {
         let sees = |stream: &&Arc<StreamDeclaration>| caller.sees(stream.name.as_str());
         let seen: Vec<_> = self.catalog.iter().filter(sees).map(Arc::clone).collect();
         if seen.len() == self.catalog.iter().count() {
-            return (self.openapi.clone(), self.docs.clone());
+            return self.openapi.clone();
         }
-        documents(seen, self.secured)
+        document(seen, self.secured)
     }
 
     fn metrics_for(&self, streams: &Streams) -> String {
@@ -114,11 +110,8 @@ impl Admin {
     }
 }
 
-/// OpenAPI and page.
-fn documents(streams: Vec<Arc<StreamDeclaration>>, secured: bool) -> (Bytes, Bytes) {
-    let document = openapi::document(&streams, secured);
-    let docs = docs::page(&streams, &document);
-    (document.to_string().into(), docs.into())
+fn document(streams: Vec<Arc<StreamDeclaration>>, secured: bool) -> Bytes {
+    openapi::document(&streams, secured).to_string().into()
 }
 
 /// What readiness found, for who may look into these streams: reasons name files and other streams.

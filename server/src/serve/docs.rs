@@ -1,94 +1,105 @@
-//! `GET /docs`: the API for people, as one page that needs no network.
+//! `GET /docs` and `GET /redoc`: the API for people, by Swagger UI and by ReDoc, from this binary alone.
 //!
-//! Made of the OpenAPI document, so that both say the same.
+//! Both show `/openapi.json`, so that all three say the same. The pages hold nothing about this server and need no
+//! token; the document that they read does, and they ask for it.
 
-use std::fmt::Write;
-use std::sync::Arc;
+use std::io::Read;
 
-use event::{FieldType, StreamDeclaration};
-use serde_json::Value;
+use axum::body::Body;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-<meta name=\"viewport\" content=\"width=device-width\"><title>Tidemill</title><style>\
-body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
-code,pre{font:14px/1.4 ui-monospace,monospace;background:#f3f3f3;border-radius:4px}code{padding:0 .3em}\
-pre{padding:.8em;overflow:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3em .6em;\
-border-bottom:1px solid #ddd;vertical-align:top}h2{margin-top:2.5rem}.m{font-weight:600;width:4rem}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}code,pre{background:#262626}td,th{border-color:#333}}\
-</style></head><body><h1>Tidemill</h1>";
+use super::problem::{answer, problem};
 
-/// The page about these streams.
-pub(super) fn page(streams: &[Arc<StreamDeclaration>], openapi: &Value) -> String {
-    let mut html = String::from(HEAD);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        html,
-        "<p>Version {}. The same for programs: <a href=\"/openapi.json\"><code>/openapi.json</code></a>.</p>\
-         <h2>Requests</h2><table>",
-        crate::version::TEXT
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+/// Scripts are this server's alone. Both programs style what they draw, draw with images of their own, and ReDoc
+/// searches in a worker that it makes of a text.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      font-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+/// What the pages load, packed with gzip where it is large.
+const SWAGGER_SCRIPT: &[u8] = include_bytes!("../../assets/swagger-ui-bundle.js.gz");
+const SWAGGER_STYLE: &[u8] = include_bytes!("../../assets/swagger-ui.css.gz");
+const REDOC_SCRIPT: &[u8] = include_bytes!("../../assets/redoc.standalone.js.gz");
+const OWN_SCRIPT: &str = include_str!("../../assets/docs.js");
+
+/// Whether a path belongs to the documentation.
+pub(super) fn has(path: &str) -> bool {
+    matches!(path, "/docs" | "/redoc") || path.starts_with("/docs/")
+}
+
+/// Answers `GET` of such a path.
+pub(super) fn get(path: &str, headers: &HeaderMap) -> Response<Body> {
+    let mut response = match path {
+        "/docs" => {
+            let style = "<link rel=\"stylesheet\" href=\"/docs/swagger-ui.css\">";
+            answer(StatusCode::OK, HTML, page("swagger-ui-bundle.js", style))
+        }
+        "/redoc" => answer(StatusCode::OK, HTML, page("redoc.standalone.js", "")),
+        "/docs/docs.js" => answer(StatusCode::OK, SCRIPT, OWN_SCRIPT.to_owned()),
+        "/docs/swagger-ui-bundle.js" => packed(SCRIPT, SWAGGER_SCRIPT, headers),
+        "/docs/swagger-ui.css" => packed(STYLE, SWAGGER_STYLE, headers),
+        "/docs/redoc.standalone.js" => packed(SCRIPT, REDOC_SCRIPT, headers),
+        _ => return problem(StatusCode::NOT_FOUND, "there is no such route"),
+    };
+    let own = response.headers_mut();
+    own.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    own.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
     );
-    for (path, methods) in openapi["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let _ = write!(
-                html,
-                "<tr><td class=\"m\">{}</td><td><code>{}</code></td><td>{}</td></tr>",
-                escaped(&method.to_uppercase()),
-                escaped(path),
-                escaped(operation["summary"].as_str().unwrap_or_default())
-            );
-        }
-    }
-    html.push_str("</table>");
-    for stream in streams {
-        let _ = write!(
-            html,
-            "<h2>Stream <code>{}</code></h2><p>{}</p><table><tr><th>field</th><th>type</th><th></th><th></th></tr>",
-            escaped(stream.name.as_str()),
-            escaped(&stream.description)
-        );
-        for field in &stream.fields {
-            let _ = write!(
-                html,
-                "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escaped(&field.path.join(".")),
-                escaped(&kind(&field.kind)),
-                if field.optional { "optional" } else { "" },
-                escaped(&field.description)
-            );
-        }
-        html.push_str("</table>");
-    }
-    html.push_str("</body></html>\n");
-    html
+    own.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
 }
 
-fn kind(kind: &FieldType) -> String {
-    match kind {
-        FieldType::Bool => "bool".to_owned(),
-        FieldType::Int { .. } => "int".to_owned(),
-        FieldType::Float { .. } => "float".to_owned(),
-        FieldType::String { max_bytes } => format!("string, up to {max_bytes} bytes"),
-        FieldType::Enum { values } => format!("one of {}", values.join(", ")),
-        FieldType::Uuid => "uuid".to_owned(),
-        FieldType::Timestamp { unit: None } => "timestamp, RFC 3339".to_owned(),
-        FieldType::Timestamp { unit: Some(_) } => "timestamp, an integer since 1970".to_owned(),
-        FieldType::Json => "json".to_owned(),
-    }
+fn page(script: &str, head: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>Tidemill: the API</title>{head}<style>body{{margin:0}}\
+         form{{font:16px/1.5 system-ui,sans-serif;margin:4rem auto;max-width:32rem;padding:0 1rem}}</style></head>\
+         <body><form id=\"token\" hidden><p>This server asks for a token.</p>\
+         <input name=\"text\" type=\"password\" aria-label=\"token\" autocomplete=\"off\"> <button>Show</button></form>\
+         <div id=\"api\"></div><script src=\"/docs/{script}\"></script><script src=\"/docs/docs.js\"></script>\
+         </body></html>\n"
+    )
 }
 
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            letter => safe.push(letter),
+/// As it is kept for whoever takes gzip, unpacked for others.
+fn packed(content_type: &'static str, bytes: &'static [u8], headers: &HeaderMap) -> Response<Body> {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+    let gzip = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(takes_gzip);
+    let mut response = answer(StatusCode::OK, content_type, String::new());
+    let vary = HeaderValue::from_static("accept-encoding");
+    response.headers_mut().insert(header::VARY, vary);
+    if gzip {
+        let encoding = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+        *response.body_mut() = Body::from(Bytes::from_static(bytes));
+    } else {
+        let mut plain = Vec::new();
+        // It is a part of this binary, and a test unpacks each.
+        if let Err(error) = GzDecoder::new(bytes).read_to_end(&mut plain) {
+            return problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("unpack: {error}"));
         }
+        *response.body_mut() = Body::from(plain);
     }
-    safe
+    response
+}
+
+/// Whether one part of `Accept-Encoding` asks for gzip.
+fn takes_gzip(part: &str) -> bool {
+    let mut words = part.split(';').map(str::trim);
+    let named = words.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+    let refused = words.any(|word| matches!(word.strip_prefix("q="), Some("0" | "0.0" | "0.00" | "0.000")));
+    named && !refused
 }
 
 #[cfg(test)]
@@ -96,13 +107,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_declaration_says_is_text_and_never_markup() {
-        let mut stream = event::StreamDeclaration::rejects();
-        stream.name = event::StreamName::parse("a").expect("a name");
-        stream.description = "<script>alert(1)</script>".to_owned();
-        let streams = [Arc::new(stream)];
-        let page = page(&streams, &super::super::openapi::document(&streams, false));
-        assert!(!page.contains("<script"));
-        assert!(page.contains("&lt;script&gt;"));
+    fn every_part_of_the_pages_can_be_unpacked() {
+        for bytes in [SWAGGER_SCRIPT, SWAGGER_STYLE, REDOC_SCRIPT] {
+            let mut plain = String::new();
+            GzDecoder::new(bytes)
+                .read_to_string(&mut plain)
+                .expect("gzip of UTF-8");
+            assert!(plain.len() > bytes.len());
+        }
+    }
+
+    #[test]
+    fn gzip_goes_to_who_takes_it() {
+        for (part, taken) in [
+            ("gzip", true),
+            (" GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("br", false),
+        ] {
+            assert_eq!(takes_gzip(part), taken, "{part}");
+        }
     }
 }

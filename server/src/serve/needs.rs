@@ -2,8 +2,8 @@
 //!
 //! | path | need |
 //! |---|---|
-//! | `/livez`, `/readyz` | nothing |
-//! | `/version`, `/openapi.json`, `/docs` | any token |
+//! | `/livez`, `/readyz`, `/docs`, `/docs/…`, `/redoc` | nothing |
+//! | `/version`, `/openapi.json` | any token |
 //! | `/metrics` | `admin` |
 //! | `/v1/streams`, `/v1/stats`, `/v1/sql` | `read`; the answer is about the streams that may be read |
 //! | `GET /v1/streams/{stream}…` | `read` of the stream |
@@ -19,6 +19,7 @@ use http::Method;
 use ingest::Route;
 use percent_encoding::percent_decode_str;
 
+use super::docs;
 use crate::access::{Need, Scope};
 
 /// The stream that a path names, decoded as the routes decode it.
@@ -37,7 +38,8 @@ pub(super) fn of<'a>(
     let asks = method == Method::GET || method == Method::HEAD;
     match (path, stream, route) {
         ("/livez" | "/readyz", _, _) => Need::Nothing,
-        ("/version" | "/openapi.json" | "/docs", _, _) => Need::Token,
+        _ if docs::has(path) => Need::Nothing,
+        ("/version" | "/openapi.json", _, _) => Need::Token,
         ("/metrics", _, _) => Need::Operations,
         ("/v1/streams" | "/v1/stats" | "/v1/sql", _, _) => Need::SomeStream,
         (_, Some(stream), _) if path.ends_with("/events") && !asks => Need::Stream(Scope::Write, stream),

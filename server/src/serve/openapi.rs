@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
+use analytics::PAGE_EVENTS_MAX;
 use event::{FieldDeclaration, FieldType, RejectCode, StreamDeclaration, TimeUnit, UnknownFields};
 use serde_json::{Map, Value, json};
+
+/// 0001-01-01 and 10000-01-01 in seconds since 1970: what lies between is a timestamp.
+const YEAR_1_S: i64 = -62_135_596_800;
+const YEAR_10000_S: i64 = 253_402_300_800;
 
 /// The document about these streams. `secured` says that requests need a token.
 pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Value {
@@ -16,7 +21,7 @@ pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Val
             paths.insert(
                 format!("/v1/streams/{name}/events"),
                 json!({
-                    "get": range(name), "post": ingest(stream)
+                    "get": range(stream), "post": ingest(stream)
                 }),
             );
             for route in &stream.routes {
@@ -25,14 +30,17 @@ pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Val
         } else {
             paths.insert(
                 format!("/v1/streams/{name}/events"),
-                json!({ "get": range(name) }),
+                json!({ "get": range(stream) }),
             );
         }
         paths.insert(
             format!("/v1/streams/{name}/events/{{index}}"),
             json!({ "get": nth(name) }),
         );
-        paths.insert(format!("/v1/streams/{name}/stats"), json!({ "get": stats(name) }));
+        paths.insert(
+            format!("/v1/streams/{name}/stats"),
+            json!({ "get": stats(stream) }),
+        );
         paths.insert(
             format!("/v1/streams/{name}"),
             json!({
@@ -77,7 +85,10 @@ fn fixed_paths() -> Map<String, Value> {
         "/v1/sql": {
             "get": {
                 "summary": "Answers one read-only SQL statement", "tags": ["questions"],
-                "parameters": [query("q", "the statement", json!({"type": "string"})), query("limit", "most rows", json!({"type": "integer"}))],
+                "parameters": [
+                    query_required("q", "the statement", json!({"type": "string", "minLength": 1})),
+                    query("limit", "most rows", json!({"type": "integer", "minimum": 0}))
+                ],
                 "responses": sql_answers
             },
             "post": {
@@ -85,8 +96,9 @@ fn fixed_paths() -> Map<String, Value> {
                 "requestBody": { "required": true, "content": {
                     "text/plain": { "schema": { "type": "string" } },
                     "application/json": { "schema": { "type": "object", "required": ["sql"], "properties": {
-                        "sql": { "type": "string" }, "params": { "type": "array" },
-                        "limit": { "type": "integer" }, "timeout": { "type": "string" }
+                        "sql": { "type": "string", "minLength": 1 }, "params": { "type": "array" },
+                        "limit": { "type": "integer", "minimum": 0 },
+                        "timeout": { "type": "string", "pattern": "^[1-9][0-9]{0,2}s$" }
                     } } }
                 } },
                 "responses": sql_answers
@@ -100,7 +112,8 @@ fn fixed_paths() -> Map<String, Value> {
         "/metrics": { "get": plain("Prometheus text") },
         "/version": { "get": plain("Which Tidemill this is") },
         "/openapi.json": { "get": plain("This document") },
-        "/docs": { "get": plain("This document for people") }
+        "/docs": { "get": plain("This document for people, by Swagger UI") },
+        "/redoc": { "get": plain("This document for people, by ReDoc") }
     });
     match all {
         Value::Object(paths) => paths,
@@ -140,10 +153,10 @@ fn ingest(stream: &StreamDeclaration) -> Value {
         "summary": format!("Takes events of `{}`: durable when it answers", stream.name),
         "description": stream.description,
         "tags": ["events in"],
-        "parameters": [query("on_error", "`reject` makes the request all or nothing", json!({"type": "string", "enum": ["accept", "reject"]}))],
+        "parameters": [query("on_error", "`reject` makes the request all or nothing", json!({"type": "string", "enum": ["skip", "reject"]}))],
         "requestBody": { "required": true, "content": {
             "application/x-ndjson": { "schema": { "type": "string", "description": "one event a line" } },
-            "application/json": { "schema": { "oneOf": [event.clone(), { "type": "array", "items": event }] } }
+            "application/json": { "schema": { "oneOf": [event.clone(), { "type": "array", "minItems": 1, "items": event }] } }
         } },
         "responses": {
             "200": { "description": "At least one event was accepted", "content": {
@@ -157,33 +170,72 @@ fn ingest(stream: &StreamDeclaration) -> Value {
     })
 }
 
-fn range(stream: &str) -> Value {
+fn range(stream: &StreamDeclaration) -> Value {
+    let name = stream.name.as_str();
     let mut value = plain(&format!(
-        "Events of `{stream}` in [start, end), in index order, with a stable cursor"
+        "Events of `{name}` in [start, end), in index order, with a stable cursor"
     ));
     value["tags"] = json!(["questions"]);
-    value["parameters"] = json!([
-        query(
-            "start",
-            "RFC 3339, included",
-            json!({"type": "string", "format": "date-time"})
-        ),
-        query(
-            "end",
-            "RFC 3339, not included",
-            json!({"type": "string", "format": "date-time"})
-        ),
-        query("limit", "most events of one page", json!({"type": "integer"})),
-        query("cursor", "where the last page ended", json!({"type": "string"})),
-    ]);
+    let mut parameters = times();
+    parameters.push(query(
+        "limit",
+        "most events of one page",
+        json!({"type": "integer", "minimum": 1, "maximum": PAGE_EVENTS_MAX}),
+    ));
+    let mut cursor = query("cursor", "where the last page ended", json!({"type": "string"}));
+    cursor["description"] = json!("`next_cursor` of the last page, with everything else as it was");
+    parameters.push(cursor);
+    parameters.extend(stream.fields.iter().filter_map(filter));
+    value["parameters"] = json!(parameters);
     value
+}
+
+/// The range of time that a question is about.
+fn times() -> Vec<Value> {
+    let moment = || {
+        json!({"anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "integer", "format": "int64", "description": "microseconds since 1970"}
+        ]})
+    };
+    vec![
+        query("start", "the first moment", moment()),
+        query("end", "the moment after the last", moment()),
+    ]
+}
+
+/// What a field must equal. Parts of JSON are for SQL.
+fn filter(field: &FieldDeclaration) -> Option<Value> {
+    if field.kind == FieldType::Json {
+        return None;
+    }
+    let schema = match &field.kind {
+        FieldType::Int { .. } => json!({"type": "integer", "format": "int64"}),
+        FieldType::String { .. } => json!({"type": "string"}),
+        FieldType::Timestamp { .. } => json!({"type": "string", "format": "date-time"}),
+        FieldType::Bool
+        | FieldType::Float { .. }
+        | FieldType::Enum { .. }
+        | FieldType::Uuid
+        | FieldType::Json => {
+            let mut plain = field.clone();
+            plain.optional = false;
+            plain.description = String::new();
+            field_schema(&plain)
+        }
+    };
+    Some(query(
+        &field.name,
+        "only events in which this field has this value",
+        schema,
+    ))
 }
 
 fn nth(stream: &str) -> Value {
     json!({
         "summary": format!("The nth event of `{stream}`, from 0"),
         "tags": ["questions"],
-        "parameters": [{ "name": "index", "in": "path", "required": true, "schema": { "type": "integer", "minimum": 0 } }],
+        "parameters": [{ "name": "index", "in": "path", "required": true, "schema": { "type": "integer", "format": "int64", "minimum": 0 } }],
         "responses": {
             "200": { "description": "The event" }, "404": { "description": "Past the end" },
             "410": { "description": "Removed by retention" }, "default": problem()
@@ -191,27 +243,22 @@ fn nth(stream: &str) -> Value {
     })
 }
 
-fn stats(stream: &str) -> Value {
-    let mut value = plain(&format!("Counts and statistics of `{stream}`"));
+fn stats(stream: &StreamDeclaration) -> Value {
+    let mut value = plain(&format!("Counts and statistics of `{}`", stream.name));
     value["tags"] = json!(["questions"]);
-    value["parameters"] = json!([
-        query(
-            "start",
-            "RFC 3339, included",
-            json!({"type": "string", "format": "date-time"})
-        ),
-        query(
-            "end",
-            "RFC 3339, not included",
-            json!({"type": "string", "format": "date-time"})
-        ),
-        query("interval", "one row for each, as `1h`", json!({"type": "string"})),
-        query(
-            "by",
-            "one row for each value of this field",
-            json!({"type": "string"})
-        ),
-    ]);
+    let mut parameters = times();
+    parameters.push(query(
+        "interval",
+        "one row for each, as `1h`; more rows than an answer may have are an error",
+        json!({"type": "string", "pattern": "^[1-9][0-9]{0,3}[dw]$|^[1-9][0-9]{0,3}h$|^[1-9][0-9]{0,5}[ms]$"}),
+    ));
+    let fields = stream.fields.iter().filter(|field| field.kind != FieldType::Json);
+    let names: Vec<_> = fields.map(|field| field.name.as_str()).collect();
+    if !names.is_empty() {
+        let by = json!({"type": "string", "enum": names});
+        parameters.push(query("by", "one row for each value of this field", by));
+    }
+    value["parameters"] = json!(parameters);
     value
 }
 
@@ -221,6 +268,12 @@ fn plain(summary: &str) -> Value {
 
 fn query(name: &str, about: &str, schema: Value) -> Value {
     json!({ "name": name, "in": "query", "description": about, "schema": schema })
+}
+
+fn query_required(name: &str, about: &str, schema: Value) -> Value {
+    let mut parameter = query(name, about, schema);
+    parameter["required"] = json!(true);
+    parameter
 }
 
 fn problem() -> Value {
@@ -272,7 +325,7 @@ fn field_schema(field: &FieldDeclaration) -> Value {
     let mut schema = match &field.kind {
         FieldType::Bool => json!({ "type": "boolean" }),
         FieldType::Int { min, max } => {
-            let mut schema = json!({ "type": "integer" });
+            let mut schema = json!({ "type": "integer", "format": "int64" });
             if *min != i64::MIN {
                 schema["minimum"] = json!(min);
             }
@@ -287,12 +340,15 @@ fn field_schema(field: &FieldDeclaration) -> Value {
         FieldType::Uuid => json!({ "type": "string", "format": "uuid" }),
         FieldType::Timestamp { unit: None } => json!({ "type": "string", "format": "date-time" }),
         FieldType::Timestamp { unit: Some(unit) } => {
-            let unit = match unit {
-                TimeUnit::Seconds => "seconds since 1970",
-                TimeUnit::Milliseconds => "milliseconds since 1970",
-                TimeUnit::Microseconds => "microseconds since 1970",
+            let (name, of_second) = match unit {
+                TimeUnit::Seconds => ("seconds since 1970", 1),
+                TimeUnit::Milliseconds => ("milliseconds since 1970", 1_000),
+                TimeUnit::Microseconds => ("microseconds since 1970", 1_000_000),
             };
-            json!({ "type": "integer", "description": unit })
+            json!({
+                "type": "integer", "format": "int64", "description": name,
+                "minimum": YEAR_1_S * of_second, "maximum": YEAR_10000_S * of_second - 1
+            })
         }
         FieldType::Json => json!({}),
     };

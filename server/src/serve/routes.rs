@@ -72,7 +72,7 @@ impl Routes {
         }
         let trace = TraceContext::from_headers(request.headers());
         let mut response = if own {
-            self.admin.answer(request.method(), path, &caller).await
+            self.admin.answer(&request, &caller).await
         } else if takes {
             problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`")
         } else {
