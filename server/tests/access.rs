@@ -77,6 +77,17 @@ fn ask(program: &Program, token: Option<&str>, method: &str, path: &str, body: &
     request(program.address, method, path, &headers, body.as_bytes()).expect("an answer")
 }
 
+/// The tokens of the walk, in the order of the columns of its table.
+const WALKERS: [(&str, &[&str]); 7] = [
+    ("all", &["--scope", "write,read,admin"]),
+    ("write", &["--scope", "write"]),
+    ("read", &["--scope", "read"]),
+    ("admin", &["--scope", "admin"]),
+    ("write-open", &["--scope", "write", "--streams", "open"]),
+    ("read-open", &["--scope", "read", "--streams", "open"]),
+    ("admin-open", &["--scope", "admin", "--streams", "open"]),
+];
+
 /// The streams that most of these tests are about: two that anybody may have heard of, and one whose name must not
 /// come out.
 const STREAMS: &str = "[streams.open.fields]\nn = \"int\"\n\

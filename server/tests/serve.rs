@@ -42,7 +42,10 @@ fn the_routes_of_the_process_answer() {
     assert_eq!(program.get("/livez").status, 200);
     let ready = program.get("/readyz");
     assert_eq!(ready.status, 200, "{}", ready.text());
-    assert_eq!(ready.json()["sink"].as_array().map(Vec::len), Some(6));
+    // A consumer is shown once it runs, which may be a moment after the server answers.
+    until("every stream has its consumer", || {
+        program.get("/readyz").json()["sink"].as_array().map(Vec::len) == Some(6)
+    });
     assert_eq!(program.get("/version").json()["name"], "tidemill");
     let document = program.get("/openapi.json").json();
     assert!(document["paths"]["/stats/running"]["post"].is_object());

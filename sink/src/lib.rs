@@ -17,8 +17,8 @@
 //! `group` (which partitions are this process's) serve them all. Databases share one anatomy, [`database`], and
 //! differ behind its two traits.
 
-pub mod attempt;
-mod backoff;
+mod attempt;
+pub mod backoff;
 pub mod database;
 pub mod error;
 pub(crate) mod group;

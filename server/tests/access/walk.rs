@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// The tokens of the walk, in the order of the columns of its table.
-const WALKERS: [(&str, &[&str]); 7] = [
-    ("all", &["--scope", "write,read,admin"]),
-    ("write", &["--scope", "write"]),
-    ("read", &["--scope", "read"]),
-    ("admin", &["--scope", "admin"]),
-    ("write-open", &["--scope", "write", "--streams", "open"]),
-    ("read-open", &["--scope", "read", "--streams", "open"]),
-    ("admin-open", &["--scope", "admin", "--streams", "open"]),
-];
-
 /// Method, path, body, and the statuses for no token, an unknown one, and each of [`WALKERS`].
 const WALK: &[(&str, &str, &str, [u16; 9])] = &[
     ("GET", "/livez", "", [200, 200, 200, 200, 200, 200, 200, 200, 200]),

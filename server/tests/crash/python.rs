@@ -8,12 +8,20 @@ use std::process::{Command, Stdio};
 
 /// A Python that has the `deltalake` package.
 pub(crate) fn with_deltalake() -> PathBuf {
-    with("python", "import deltalake, pyarrow", &["deltalake==1.6.6", "pyarrow"])
+    with(
+        "python",
+        "import deltalake, pyarrow",
+        &["deltalake==1.6.6", "pyarrow"],
+    )
 }
 
 /// A Python that has the `schemathesis` package.
 pub(crate) fn with_schemathesis() -> PathBuf {
-    with("python-schemathesis", "import schemathesis", &["schemathesis==4.32.5"])
+    with(
+        "python-schemathesis",
+        "import schemathesis",
+        &["schemathesis==4.32.5"],
+    )
 }
 
 /// A virtual environment beside the build output, which is made when it is not there.

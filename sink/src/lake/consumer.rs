@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::{Offset, Partition, Position, RecordFormat, StreamName};
+use event::{Partition, Position, RecordFormat, StreamName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use journal::{Journal, JournalReader, Record};
