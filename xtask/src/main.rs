@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         "lint" => suite::lint(),
         "deny" => checks::deny(),
         "advisories" => checks::advisories(),
-        "compose" => checks::compose(),
+        "deployment" => checks::deployment(),
         "soak" => suite::soak(&rest),
         "bench" => bench(&rest),
         "coverage" => cargo(&["llvm-cov", "--release", "--workspace", "--html"], &[]),

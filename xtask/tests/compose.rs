@@ -98,7 +98,7 @@ fn what_is_stored_lies_on_volumes() {
     let services = services();
     let volumes = compose();
     let volumes = volumes.get("volumes").expect("volumes");
-    for store in ["kafka", "mysql", "postgres"] {
+    for store in ["kafka", "mysql", "postgres", "rabbitmq", "redis"] {
         assert!(volumes.get(store).is_some(), "no volume `{store}`");
         let mounts = role_of(&services, store).get("volumes").expect("mounts");
         let prefix = format!("{store}:/");
