@@ -23,7 +23,7 @@ usage: cargo xtask COMMAND
   lint        clippy without warnings, on all targets
   deny        licences, bans and sources of all dependencies
   advisories  known holes in dependencies (fetches a database from the network)
-  compose     the Compose files against their schema
+  deployment  what starts and watches it elsewhere: Compose, Kubernetes, scripts, rules, boards
   soak        the fault tests with full counts (hours: TIDEMILL_SOAK=1)
   bench       criterion and the end-to-end scenarios, writes a line to benches/history.jsonl
   coverage    line coverage of the tests as HTML (needs `cargo install cargo-llvm-cov`)";
