@@ -34,6 +34,8 @@ export interface Environment {
   /** Where `visibilitychange` happens. */
   readonly document: EventTarget & { readonly visibilityState: DocumentVisibilityState };
   readonly page: () => { readonly path: string; readonly title: string };
+  /** Whether an address is of the page's own origin. */
+  readonly isOwn: (url: string) => boolean;
   /** Between 0 and 1. */
   readonly random: () => number;
 }
@@ -52,6 +54,7 @@ export function browser(): Environment | undefined {
     window,
     document,
     page: () => ({ path: window.location.pathname, title: document.title }),
+    isOwn: (url) => new URL(url, window.location.href).origin === window.location.origin,
     random: Math.random,
   };
 }

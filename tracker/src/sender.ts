@@ -70,12 +70,18 @@ export class Sender {
     }
   }
 
-  /** Hands a batch to the browser, which sends it even if the page ends now. Whether it arrives nobody learns. */
+  /**
+   * Hands a batch to the browser, which sends it even if the page ends now. Whether it arrives nobody learns.
+   *
+   * To another origin it is `text/plain`, which a browser sends without asking first: a question before a beacon would
+   * be one about cookies too, which few servers answer with yes.
+   */
   beacon(batch: readonly Waiting[]): boolean {
-    const { beacon } = this.#environment;
-    const body = new Blob([this.#body(batch)], { type: "application/json" });
+    const { beacon, isOwn } = this.#environment;
+    const { endpointUrl } = this.#settings;
     try {
-      return beacon?.(this.#settings.endpointUrl, body) === true;
+      const type = isOwn(endpointUrl) ? "application/json" : "text/plain;charset=UTF-8";
+      return beacon?.(endpointUrl, new Blob([this.#body(batch)], { type })) === true;
     } catch {
       return false;
     }

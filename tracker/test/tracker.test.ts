@@ -294,6 +294,14 @@ describe("a page that is hidden", () => {
     expect(sent).toBeLessThan(64);
   });
 
+  it("asks no other origin for leave before its beacon", () => {
+    const tab = new Tab(ok);
+    const { tracked } = tracker(tab, { endpointUrl: "https://collector.example/track" });
+    tracked.track("CLICK");
+    tab.hide();
+    expect(tab.beacons[0]?.type).toBe("text/plain;charset=utf-8");
+  });
+
   it("leaves a server alone that asked for it, but for what would be lost", async () => {
     const storage = new FakeStorage();
     const tab = new Tab(status(429, { "retry-after": "60" }), storage, new FakeLocks());

@@ -86,6 +86,7 @@ export class Tab implements Environment {
   }
 
   readonly random = (): number => 0.5;
+  readonly isOwn = (url: string): boolean => url.startsWith("/");
   readonly page = (): { path: string; title: string } => ({ path: "/shop", title: "Shop" });
 
   readonly fetch = async (_url: string, init: RequestInit): Promise<Response> => {

@@ -9,6 +9,7 @@ mod cargo;
 mod checks;
 mod services;
 mod suite;
+mod tracker;
 
 use std::process::{Command, ExitCode};
 
@@ -24,6 +25,8 @@ usage: cargo xtask COMMAND
   deny        licences, bans and sources of all dependencies
   advisories  known holes in dependencies (fetches a database from the network)
   deployment  what starts and watches it elsewhere: Compose, Kubernetes, scripts, rules, boards
+  tracker     the tracker in TypeScript: its tests, its build, and the real binary in a real browser
+  demo        builds the page at /demo into server/src/serve/demo; with --check looks whether it is up to date
   soak        the fault tests with full counts (hours: TIDEMILL_SOAK=1)
   bench       criterion and the end-to-end scenarios, writes a line to benches/history.jsonl
   coverage    line coverage of the tests as HTML (needs `cargo install cargo-llvm-cov`)";
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         "deny" => checks::deny(),
         "advisories" => checks::advisories(),
         "deployment" => checks::deployment(),
+        "tracker" => tracker::everything(),
+        "demo" => tracker::demo(&rest),
         "soak" => suite::soak(&rest),
         "bench" => bench(&rest),
         "coverage" => cargo(&["llvm-cov", "--release", "--workspace", "--html"], &[]),

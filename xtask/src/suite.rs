@@ -8,6 +8,7 @@
 use crate::cargo::{cargo, cargo_read};
 use crate::checks;
 use crate::services::{self, Guard, Means, Variables};
+use crate::tracker;
 
 /// How a test begins the line in which it says what it misses.
 const SKIPPED: &str = "SKIPPED: ";
@@ -17,8 +18,18 @@ pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], &[])?;
     checks::deployment()?;
     checks::deny()?;
+    tracker::check()?;
     let mut skipped = Vec::new();
-    let done = run_tests(rest, &[], &mut skipped).and_then(|()| lint());
+    let done = run_tests(rest, &[], &mut skipped)
+        // Who selects tests gets those, and perhaps no binary.
+        .and_then(|()| {
+            if rest.is_empty() {
+                tracker::browser()
+            } else {
+                Ok(())
+            }
+        })
+        .and_then(|()| lint());
     lament(&skipped);
     done
 }

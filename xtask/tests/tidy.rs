@@ -194,7 +194,7 @@ fn links(text: &str) -> Vec<String> {
 fn named_paths(text: &str) -> Vec<String> {
     let folders: BTreeSet<String> = members()
         .into_iter()
-        .chain([".ci".into(), "datasets".into(), "deploy".into()])
+        .chain([".ci", "datasets", "deploy", "tracker"].map(str::to_owned))
         .collect();
     let prose: String = text.split("```").step_by(2).collect();
     let is_path = |word: &str| {
@@ -261,7 +261,8 @@ fn files_with(extension: &str) -> Vec<PathBuf> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = folder.join(&name);
             if entry.file_type().expect("type is readable").is_dir() {
-                if !name.starts_with('.') && name != "target" && name != "tidemill-data" {
+                let foreign = ["target", "tidemill-data", "node_modules"].contains(&name.as_str());
+                if !name.starts_with('.') && !foreign {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|found| found == extension) {

@@ -32,6 +32,7 @@ const RESERVED_ROUTES: &[&str] = &[
     "/openapi.json",
     "/docs",
     "/redoc",
+    "/demo",
 ];
 
 /// Most bytes of a topic's name: what Kafka allows.

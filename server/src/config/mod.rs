@@ -15,6 +15,7 @@
 
 mod access;
 mod check;
+mod demo;
 mod destinations;
 mod effective;
 mod problem;
@@ -25,6 +26,7 @@ mod sources;
 mod worker;
 
 pub use access::{AccessConfig, TlsConfig};
+pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use problem::{Problem, Problems};
 pub use run::{

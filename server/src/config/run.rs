@@ -9,6 +9,7 @@ use lake::{Location, StoreSettings};
 
 use super::access::{self, AccessConfig};
 use super::check::{Checked, Values};
+use super::demo::{self, DemoConfig};
 use super::destinations::DestinationConfig;
 use super::problem::Problems;
 use super::secret::Properties;
@@ -37,6 +38,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// Queries.
     pub analytics: AnalyticsConfig,
+    /// The page at `/demo`, when there is one.
+    pub demo: Option<DemoConfig>,
     /// What sinks write to besides the lake.
     pub destinations: Vec<DestinationConfig>,
     /// The declared streams, or the starter streams.
@@ -218,6 +221,8 @@ pub(super) fn build(
     let files = ["tokens_file", "tls.certificate_file", "tls.key_file"].map(|key| taken.text(key));
     let access = access::build(files[0], files[1], files[2], problems);
     access::check_remote(&listen, allow_remote, &access, problems);
+    let page = ["demo.stream", "demo.track", "demo.events"].map(|key| taken.text(key));
+    let demo = demo::build(page, &streams, problems);
     let location = match taken.text("lake.url") {
         "" => Location::Directory(data_dir.join("lake")),
         url => Location::parse(url).unwrap_or_else(|error| {
@@ -273,6 +278,7 @@ pub(super) fn build(
             sql_rows: taken.number("analytics.sql_rows"),
         },
         data_dir,
+        demo,
         destinations,
         streams,
         values: values.clone(),

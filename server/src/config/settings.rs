@@ -366,4 +366,22 @@ pub const SETTINGS: &[Setting] = &[
         "100000000",
         "most rows of a streamed answer",
     ),
+    setting(
+        "demo.stream",
+        Kind::Text,
+        "",
+        "stream whose events the page at /demo shows; without it there is no such page",
+    ),
+    setting(
+        "demo.track",
+        Kind::Text,
+        "/track",
+        "path that the page posts to: one that takes `{\"events\": […]}`",
+    ),
+    setting(
+        "demo.events",
+        Kind::Text,
+        "/events",
+        "path that answers with the newest events as an array",
+    ),
 ];

@@ -9,6 +9,7 @@
 
 mod admin;
 mod catalog;
+mod demo;
 mod destinations;
 mod docs;
 mod metrics;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, AccessError, keep_fresh};
 use crate::config::Config;
 pub use catalog::CatalogError;
+use demo::Demo;
 pub(crate) use open_journal::journal_directory;
 pub(crate) use priority::let_the_sink_go_first;
 use routes::{Front, Routes};
@@ -106,7 +108,12 @@ impl Server {
         }
         let mut stages = stages::open(&config).await?;
         let front = Arc::new(Front {
-            routes: Arc::new(Routes::new(&mut stages, recorder, access)),
+            routes: Arc::new(Routes::new(
+                &mut stages,
+                recorder,
+                access,
+                Demo::new(config.demo.as_ref()),
+            )),
             options: stages::http_options(&config),
             tls,
         });

@@ -2,8 +2,8 @@
 //!
 //! | path | need |
 //! |---|---|
-//! | `/livez`, `/readyz`, `/docs`, `/docs/…`, `/redoc` | nothing |
-//! | `/version`, `/openapi.json` | any token |
+//! | `/livez`, `/readyz`, `/docs`, `/docs/…`, `/redoc`, the page `/demo` | nothing |
+//! | `/version`, `/openapi.json`, `/demo/config.json` | any token |
 //! | `/metrics` | `admin` |
 //! | `/v1/streams`, `/v1/stats`, `/v1/sql` | `read`; the answer is about the streams that may be read |
 //! | `GET /v1/streams/{stream}…` | `read` of the stream |
@@ -19,6 +19,7 @@ use http::Method;
 use ingest::Route;
 use percent_encoding::percent_decode_str;
 
+use super::demo::Demo;
 use super::docs;
 use crate::access::{Need, Scope};
 
@@ -39,7 +40,8 @@ pub(super) fn of<'a>(
     match (path, stream, route) {
         ("/livez" | "/readyz", _, _) => Need::Nothing,
         _ if docs::has(path) => Need::Nothing,
-        ("/version" | "/openapi.json", _, _) => Need::Token,
+        ("/version" | "/openapi.json" | "/demo/config.json", _, _) => Need::Token,
+        _ if Demo::has(path) => Need::Nothing,
         ("/metrics", _, _) => Need::Operations,
         ("/v1/streams" | "/v1/stats" | "/v1/sql", _, _) => Need::SomeStream,
         (_, Some(stream), _) if path.ends_with("/events") && !asks => Need::Stream(Scope::Write, stream),

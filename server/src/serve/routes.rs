@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::Phase;
 use super::admin::Admin;
+use super::demo::Demo;
 use super::needs;
 use super::problem::problem;
 use super::sockets::Accepted;
@@ -26,6 +27,7 @@ use crate::access::{Access, Caller, Refusal};
 /// Every stage that answers requests in this process.
 pub(super) struct Routes {
     admin: Admin,
+    demo: Demo,
     ingest: Option<Ingest>,
     questions: Option<axum::Router>,
     /// Absent when everybody may do everything.
@@ -34,10 +36,16 @@ pub(super) struct Routes {
 
 impl Routes {
     /// The routes of the stages that are open.
-    pub(super) fn new(stages: &mut Stages, metrics: PrometheusHandle, access: Option<Access>) -> Self {
+    pub(super) fn new(
+        stages: &mut Stages,
+        metrics: PrometheusHandle,
+        access: Option<Access>,
+        demo: Demo,
+    ) -> Self {
         let secured = access.is_some();
         Self {
             admin: Admin::new(&stages.catalog, metrics, stages.readiness(), secured),
+            demo,
             access,
             ingest: stages.ingest.clone(),
             questions: stages.questions.take(),
@@ -59,7 +67,7 @@ impl Routes {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let path = request.uri().path();
-        let own = Admin::has(path);
+        let own = Admin::has(path) || Demo::has(path);
         let route = self.ingest.as_ref().filter(|_| !own);
         let route = route.and_then(|ingest| ingest.route(path));
         let caller = match self.admit(&request, route.as_ref()) {
@@ -71,7 +79,9 @@ impl Routes {
             return ingest.handle(request).await.map(Body::new);
         }
         let trace = TraceContext::from_headers(request.headers());
-        let mut response = if own {
+        let mut response = if Demo::has(path) {
+            self.demo.answer(request.method(), path)
+        } else if own {
             self.admin.answer(&request, &caller).await
         } else if takes {
             problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`")

@@ -77,14 +77,31 @@ fn kafka_folder() -> Result<PathBuf, String> {
     Ok(cache()?.join("kafka").join(KAFKA_VERSION))
 }
 
-/// Installs what is missing and says so. Two commands at once do it one after the other.
+/// Installs the packages of those programs (a program and its package each) that are missing.
+pub(crate) fn programs(wanted: &[(&str, &'static str)]) -> Result<(), String> {
+    let missing = wanted.iter().filter(|(name, _)| program(name).is_err());
+    let missing: Vec<_> = missing.map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let _one_after_the_other = lock(&cache()?)?;
+    packages(&missing)
+}
+
+/// Two commands at once install one after the other.
+fn lock(cache: &Path) -> Result<fs::File, String> {
+    make_directory(cache, 0o755)?;
+    let path = cache.join("install.lock");
+    let file = fs::File::create(&path).map_err(|error| format!("open `{}`: {error}", path.display()))?;
+    file.lock()
+        .map_err(|error| format!("lock the cache of programs: {error}"))?;
+    Ok(file)
+}
+
+/// Installs what is missing and says so.
 pub(super) fn everything() -> Result<(), String> {
     let cache = cache()?;
-    make_directory(&cache, 0o755)?;
-    let lock = cache.join("install.lock");
-    let lock = fs::File::create(&lock).map_err(|error| format!("open `{}`: {error}", lock.display()))?;
-    lock.lock()
-        .map_err(|error| format!("lock the cache of programs: {error}"))?;
+    let _one_after_the_other = lock(&cache)?;
     packages(&missing_packages())?;
     if kafka_libraries().is_err() {
         timed("Kafka's jars, by Maven", fetch_kafka)?;

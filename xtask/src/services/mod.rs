@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 pub(crate) use guard::Guard;
-pub(crate) use install::{cache, program};
+pub(crate) use install::{cache, program, programs};
 pub(crate) use variables::Variables;
 
 use crate::cargo::root;
