@@ -106,6 +106,8 @@ class Browser {
 
 /** Does something with every card, and with the links. Gives how many bursts of a hundred there were. */
 async function wander(page: Page, bursts: number): Promise<number> {
+  // A window behind another one is not drawn, and what is not drawn cannot be clicked.
+  await page.bringToFront();
   await page.click("nav a:has-text('Shop')");
   for (let card = 1; card <= 6; card += 1) {
     await page.hover(`.card:nth-child(${card}) h3`);
@@ -243,7 +245,9 @@ describe("the demo page", () => {
     const crashing = await open();
     await server.stop("SIGKILL");
     await wandered(crashing, 1);
-    await crashing.goto("chrome://crash").catch(() => undefined);
+    const crashed = crashing.waitForEvent("crash");
+    void crashing.goto("chrome://crash").catch(() => undefined);
+    await crashed;
     await server.start();
     await wandered(again, 1);
     await again.reload();
