@@ -15,23 +15,30 @@ const LOOK_AFTER = 2_000;
 /** And how often from then on, in ms. */
 const LOOK_EVERY = 60_000;
 
+/** Who sends what waits. */
+export interface HoldingsSender {
+  /** There may be something to send. */
+  wake(): void;
+  /** Fulfilled when nothing is under way. */
+  settled(): Promise<void> | undefined;
+}
+
 /** The queues of one tab. */
 export class Holdings {
   readonly #leases: Leases;
   readonly #queue: EventQueue;
   readonly #trace: Log;
-  /** Called when there may be something to send. */
-  readonly #found: () => void;
+  readonly #sender: HoldingsSender;
   #own: string | undefined;
   /** One for each time between `open` and `close`. */
   #session: object | undefined;
   #look: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(environment: Environment, prefix: string, queue: EventQueue, trace: Log, found: () => void) {
+  constructor(environment: Environment, prefix: string, queue: EventQueue, trace: Log, sender: HoldingsSender) {
     this.#leases = leases(environment, prefix);
     this.#queue = queue;
     this.#trace = trace;
-    this.#found = found;
+    this.#sender = sender;
   }
 
   /** The queue that new events are stored in, once it is this tab's. */
@@ -44,18 +51,14 @@ export class Holdings {
     return !place || this.#leases.holds(place.queue);
   }
 
-  /**
-   * Takes a queue under a new name, and then what others left; not before `settled`, so that what is under way since
-   * before the last `close` is not loaded, and sent, a second time.
-   */
-  open(settled: Promise<void> | undefined): void {
+  /** Takes a queue under a new name, and then what others left. */
+  open(): void {
     if (this.#session) {
       return;
     }
     const session = {};
     this.#session = session;
     void this.#begin().then(async () => {
-      await settled;
       await this.adopt();
       this.#lookAgain(session, LOOK_AFTER);
     });
@@ -73,6 +76,8 @@ export class Holdings {
   /** Takes over the queues of tabs that ended. */
   async adopt(): Promise<void> {
     const session = this.#session;
+    // What is under way since before the last `close` must not be loaded, and sent, a second time.
+    await this.#sender.settled();
     for (const queue of session ? this.#queue.stored() : []) {
       if (queue === this.#own) {
         continue;
@@ -88,7 +93,7 @@ export class Holdings {
       const events = this.#queue.load(queue);
       if (events > 0) {
         this.#trace("took over what an earlier page left", { events });
-        this.#found();
+        this.#sender.wake();
       }
     }
   }
@@ -121,7 +126,7 @@ export class Holdings {
       this.#own = own;
       this.#queue.store(own);
     }
-    this.#found();
+    this.#sender.wake();
   }
 
   #lookAgain(session: object, after: number): void {

@@ -51,6 +51,8 @@ export class UserTracker {
   /** One for each time between start and stop; its `signal` removes the listeners. */
   #session: AbortController | undefined;
   #stopped = false;
+  /** Whether the page was left; it may come back. */
+  #left = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #sending: Promise<void> | undefined;
   /** Before this time nothing is tried again; `asked` when the server said so. */
@@ -71,8 +73,8 @@ export class UserTracker {
     this.#backoff = new Backoff(environment?.random ?? Math.random);
     if (environment) {
       this.#sender = new Sender(environment, this.#settings);
-      const found = (): void => this.#schedule();
-      this.#holdings = new Holdings(environment, prefix, this.#queue, this.#settings.trace, found);
+      const sender = { wake: () => this.#schedule(), settled: () => this.#sending };
+      this.#holdings = new Holdings(environment, prefix, this.#queue, this.#settings.trace, sender);
     }
   }
 
@@ -95,9 +97,9 @@ export class UserTracker {
     const hidden = (): void => (document.visibilityState === "hidden" ? this.#hide() : this.#show());
     document.addEventListener("visibilitychange", hidden, { signal });
     window.addEventListener("pagehide", () => this.#leave(), { signal });
-    window.addEventListener("pageshow", () => this.#holdings?.open(this.#sending), { signal });
+    window.addEventListener("pageshow", () => this.#comeBack(), { signal });
     window.addEventListener("online", () => this.#retry(), { signal });
-    this.#holdings?.open(this.#sending);
+    this.#holdings?.open();
   }
 
   /** Sends nothing any more, and leaves what waits to the next start or to another tab. */
@@ -135,6 +137,10 @@ export class UserTracker {
         this.start();
       }
       this.#schedule();
+      if (this.#left) {
+        // The application says something in the last moment, when nothing is stored any more.
+        this.#hide();
+      }
       return event.event_id;
     } catch (error) {
       warn("an event is not taken", error);
@@ -177,8 +183,14 @@ export class UserTracker {
 
   /** The page goes, perhaps to come back. */
   #leave(): void {
+    this.#left = true;
     this.#hide();
     this.#holdings?.close();
+  }
+
+  #comeBack(): void {
+    this.#left = false;
+    this.#holdings?.open();
   }
 
   /** Sends soon: at once when a batch is full, within the interval otherwise. */

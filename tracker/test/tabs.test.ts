@@ -95,6 +95,23 @@ describe.each(["locks", "signs of life"])("tabs that know of each other by %s", 
     expect(tab.ids).toEqual([id]);
   });
 
+  it("do not send again what is under way, although the page was left and came back", async () => {
+    let answer = (): void => undefined;
+    const { tab, tracked } = open(() => new Promise((answered) => (answer = () => answered(ok()))));
+    await pass(1_000);
+    const id = tracked.track("CLICK");
+    await pass(5_000);
+    tab.leave();
+    await pass(1_000);
+    tab.comeBack();
+    await pass(20_000);
+    expect(tab.ids).toEqual([id]);
+    answer();
+    await pass(60_000);
+    expect(tab.ids).toEqual([id]);
+    expect(storage.items.size).toBe(locks ? 0 : 1);
+  });
+
   it.each([1, 2, 3, 4, 5, 6])("bring each event, whatever they do (seed %i)", async (seed) => {
     const random = seeded(seed);
     const stored = new Set<string>();

@@ -294,6 +294,21 @@ describe("a page that is hidden", () => {
     expect(sent).toBeLessThan(64);
   });
 
+  it("sends what the application says while the page goes", async () => {
+    const tab = new Tab(ok, new FakeStorage(), new FakeLocks());
+    const { tracked } = tracker(tab);
+    tracked.start();
+    await pass(0);
+    tab.leave();
+    const last = tracked.track("PAGE_LEAVE");
+    expect((await tab.beaconed()).map(({ event_id }) => event_id)).toEqual([last]);
+    tab.comeBack();
+    tracked.track("CLICK");
+    await pass(5_000);
+    expect(tab.beacons).toHaveLength(1);
+    expect(tracked.waiting).toBe(0);
+  });
+
   it("asks no other origin for leave before its beacon", () => {
     const tab = new Tab(ok);
     const { tracked } = tracker(tab, { endpointUrl: "https://collector.example/track" });
