@@ -5,104 +5,16 @@
  * page; in the end the server's counts must be those, and every id must be there once.
  */
 
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium, type BrowserContext, type Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
-import { Tidemill, until, variable } from "./server.js";
+import { Browser } from "./browser.js";
+import { Tidemill, until } from "./server.js";
 
 const SCREENSHOTS = fileURLToPath(new URL("screenshots/", import.meta.url));
-
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-
-/** A browser with a profile of its own, which outlives its windows. */
-class Browser {
-  readonly #profile = mkdtempSync(join(tmpdir(), "tidemill-chromium-"));
-  #context: BrowserContext | undefined;
-  /** Events that happened, by type and component, as the browser says. */
-  readonly happened = new Map<string, number>();
-  /** Addresses that were asked for, and what the console complained about. */
-  readonly origins = new Set<string>();
-  readonly complaints: string[] = [];
-
-  /** Opens a window on the page, and the browser first if there is none. */
-  async open(url: string, prepare?: (context: BrowserContext) => Promise<void>): Promise<Page> {
-    const context = (this.#context ??= await this.#start());
-    await prepare?.(context);
-    const page = await context.newPage();
-    page.on("console", (message) => message.type() === "error" && this.complaints.push(message.text()));
-    page.on("pageerror", (error) => this.complaints.push(error.message));
-    await page.goto(url);
-    await page.waitForSelector(".card");
-    return page;
-  }
-
-  async close(): Promise<void> {
-    await this.#context?.close();
-    this.#context = undefined;
-  }
-
-  async remove(): Promise<void> {
-    await this.close();
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
-  }
-
-  async #start(): Promise<BrowserContext> {
-    const context = await chromium.launchPersistentContext(this.#profile, {
-      executablePath: variable("CHROMIUM"),
-      headless: true,
-      args: FLAGS,
-      viewport: { width: 1360, height: 860 },
-    });
-    context.on("request", (request) => {
-      const { origin, protocol } = new URL(request.url());
-      if (protocol !== "data:") {
-        this.origins.add(origin);
-      }
-    });
-    const count = (name: string): void => void this.happened.set(name, (this.happened.get(name) ?? 0) + 1);
-    await context.exposeFunction("tidemillCount", count);
-    // Listeners of the document, in front of those of the page.
-    await context.addInitScript(() => {
-      const count = (name: string): void => (window as never as { tidemillCount(name: string): void }).tidemillCount(name);
-      const names: readonly (readonly [type: string, name: string])[] = [
-        ["mouseenter", "HOVER_ENTER"],
-        ["mouseleave", "HOVER_LEAVE"],
-        ["click", "CLICK"],
-      ];
-      const components: readonly (readonly [selector: string, component: string, clicked: boolean])[] = [
-        [".card", "ProductCard", false],
-        [".card button", "AddToBasket", true],
-        ["nav a", "NavLink", true],
-      ];
-      for (const [type, name] of names) {
-        const listener = (event: Event): void => {
-          for (const [selector, component, clicked] of components) {
-            const target = event.target instanceof Element ? event.target : undefined;
-            const hit = type === "click" ? clicked && target?.closest(selector) : target?.matches(selector);
-            // The button in a card is clicked, and not hovered over.
-            if (hit && (type === "click" || component !== "AddToBasket")) {
-              count(`${name} ${component}`);
-            }
-          }
-        };
-        document.addEventListener(type, listener, { capture: true });
-      }
-    });
-    return context;
-  }
-}
 
 /** Does something with every card, and with the links. Gives how many bursts of a hundred there were. */
 async function wander(page: Page, bursts: number): Promise<number> {
@@ -153,7 +65,7 @@ describe("the demo page", () => {
     page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), animations: "disabled" });
 
   it("shows each event as it arrives, and asks nobody but its own server", async () => {
-    const page = await browser.open(`${server.url}/demo`);
+    const page = await browser.open(`${server.url}/demo`, ".card");
     await line(page, "live");
     await wander(page, 0);
     await page.click("nav a:has-text('Shop')");
@@ -174,7 +86,7 @@ describe("the demo page", () => {
   });
 
   it("asks again and again where there is no stream of events", async () => {
-    const page = await browser.open(`${server.url}/demo`, async (context) => {
+    const page = await browser.open(`${server.url}/demo`, ".card", async (context) => {
       await context.route("**/tail", (route) => route.fulfill({ status: 404, body: "" }));
     });
     await line(page, "asking every second");
@@ -191,7 +103,7 @@ describe("the demo page", () => {
     let views = 0;
     const open = async (): Promise<Page> => {
       views += 1;
-      return browser.open(`${server.url}/demo`);
+      return browser.open(`${server.url}/demo`, ".card");
     };
     const wandered = async (page: Page, count: number): Promise<void> => {
       const before = await page.title();

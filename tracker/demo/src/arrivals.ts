@@ -80,6 +80,8 @@ export function listen(settings: DemoSettings, listener: Listener): () => void {
         listener.arrived([{ event, seen: Date.now(), old: false }]);
       }
     };
+    // The server says that some went by too quickly for this page.
+    opened.addEventListener("missed", () => void ask(false));
     opened.onerror = () => {
       if (opened.readyState !== EventSource.CLOSED) {
         // The browser tries again by itself, and says where it was.
