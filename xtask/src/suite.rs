@@ -22,12 +22,9 @@ pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     let mut skipped = Vec::new();
     let done = run_tests(rest, &[], &mut skipped)
         // Who selects tests gets those, and perhaps no binary.
-        .and_then(|()| {
-            if rest.is_empty() {
-                tracker::browser()
-            } else {
-                Ok(())
-            }
+        .and_then(|()| match rest {
+            [] => tracker::browser(),
+            _ => Ok(()),
         })
         .and_then(|()| lint());
     lament(&skipped);

@@ -22,6 +22,9 @@ const NODE_MIN: u32 = 18;
 const PARTS: &[&str] = &["index.html", "app.js", "app.css"];
 const KEPT: &str = "server/src/serve/demo";
 
+/// What the server is started with for the browser.
+const RECIPE: &str = "recipes/user-tracking/tidemill.toml";
+
 /// `cargo xtask tracker`: everything, with a binary that is built for it.
 pub(crate) fn everything() -> Result<(), String> {
     check()?;
@@ -67,6 +70,10 @@ pub(crate) fn demo(arguments: &[String]) -> Result<(), String> {
 
 /// The page and the tracker in a browser, against the binary that the tests have built.
 pub(crate) fn browser() -> Result<(), String> {
+    if !root().join(RECIPE).is_file() {
+        eprintln!("SKIPPED: the browser's tests need `{RECIPE}`");
+        return Ok(());
+    }
     install()?;
     programs(BROWSER)?;
     let binary = build_directory()?.join("release/tidemill");
@@ -74,6 +81,7 @@ pub(crate) fn browser() -> Result<(), String> {
         ("TIDEMILL_BINARY", binary.display().to_string()),
         ("CHROMIUM", program("chromium")?.display().to_string()),
     ];
+    npm(&["run", "build"], &[])?;
     npm(&["run", "browser"], &variables)
 }
 
