@@ -163,10 +163,14 @@ fn write_cursor(index: u64, stream: &str, filter: &Filter) -> String {
 }
 
 fn read_cursor(cursor: &str, stream: &str, filter: &Filter) -> Result<u64, QueryError> {
-    let error = || QueryError::Invalid("`cursor` is not one that this question gave".to_owned());
+    let error = || QueryError::Invalid("`cursor` is none: take `next_cursor` of a page".to_owned());
     let (found, index) = cursor.split_at_checked(8).ok_or_else(error)?;
-    if u32::from_str_radix(found, 16).ok() != Some(fingerprint(stream, filter)) {
-        return Err(error());
+    let found = u32::from_str_radix(found, 16).map_err(|_| error())?;
+    let index = u64::from_str_radix(index, 16).map_err(|_| error())?;
+    if found != fingerprint(stream, filter) {
+        let message =
+            "`cursor` is not one that this question gave: stream, range and filters must be the same";
+        return Err(QueryError::NotFound(message.to_owned()));
     }
-    u64::from_str_radix(index, 16).map_err(|_| error())
+    Ok(index)
 }

@@ -182,9 +182,11 @@ fn range(stream: &StreamDeclaration) -> Value {
         "most events of one page",
         json!({"type": "integer", "minimum": 1, "maximum": PAGE_EVENTS_MAX}),
     ));
-    let mut cursor = query("cursor", "where the last page ended", json!({"type": "string"}));
-    cursor["description"] = json!("`next_cursor` of the last page, with everything else as it was");
-    parameters.push(cursor);
+    parameters.push(query(
+        "cursor",
+        "`next_cursor` of the last page, with everything else as it was",
+        json!({"type": "string", "pattern": "^[0-9a-f]{9,24}$"}),
+    ));
     parameters.extend(stream.fields.iter().filter_map(filter));
     value["parameters"] = json!(parameters);
     value
@@ -192,16 +194,18 @@ fn range(stream: &StreamDeclaration) -> Value {
 
 /// The range of time that a question is about.
 fn times() -> Vec<Value> {
-    let moment = || {
-        json!({"anyOf": [
-            {"type": "string", "format": "date-time"},
-            {"type": "integer", "format": "int64", "description": "microseconds since 1970"}
-        ]})
-    };
     vec![
         query("start", "the first moment", moment()),
         query("end", "the moment after the last", moment()),
     ]
+}
+
+/// A moment in a question.
+fn moment() -> Value {
+    json!({"anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "integer", "format": "int64", "description": "microseconds since 1970"}
+    ]})
 }
 
 /// What a field must equal. Parts of JSON are for SQL.
@@ -212,7 +216,7 @@ fn filter(field: &FieldDeclaration) -> Option<Value> {
     let schema = match &field.kind {
         FieldType::Int { .. } => json!({"type": "integer", "format": "int64"}),
         FieldType::String { .. } => json!({"type": "string"}),
-        FieldType::Timestamp { .. } => json!({"type": "string", "format": "date-time"}),
+        FieldType::Timestamp { .. } => moment(),
         FieldType::Bool
         | FieldType::Float { .. }
         | FieldType::Enum { .. }
@@ -315,7 +319,10 @@ fn place(schema: &mut Value, path: &[String], field: &FieldDeclaration) {
     } else {
         let below = &mut schema["properties"][key];
         if !below.is_object() {
-            *below = json!({ "type": "object" });
+            *below = json!({ "type": ["object", "null"] });
+        }
+        if !field.optional && below["type"].is_array() {
+            below["type"] = json!("object");
         }
         place(below, rest, field);
     }
