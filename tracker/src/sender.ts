@@ -16,7 +16,8 @@ import type { Checked } from "./settings.js";
 
 /** What became of a batch. */
 export type Outcome =
-  | { readonly kind: "taken" }
+  /** `rejected`: so many of its events were no events to the server, which says why in its stream `_rejects`. */
+  | { readonly kind: "taken"; readonly rejected: number }
   /** `after`: the server wants to be left alone for so many milliseconds. */
   | { readonly kind: "failed"; readonly reason: string; readonly after: number | undefined }
   | { readonly kind: "refused"; readonly reason: string };
@@ -101,7 +102,8 @@ async function judge(response: Response): Promise<Outcome> {
   // Read to its end, so that the connection can be used again. What is lost of it does not matter.
   const text = await response.text().catch(() => "");
   if (response.ok) {
-    return { kind: "taken" };
+    const rejected = Number(response.headers.get("events-rejected") ?? 0);
+    return { kind: "taken", rejected: Number.isSafeInteger(rejected) ? rejected : 0 };
   }
   const reason = `status ${status}: ${text.slice(0, ANSWER_SHOWN_MAX)}`;
   if (status >= 500 || status === 408 || status === 429) {

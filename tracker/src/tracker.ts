@@ -259,6 +259,9 @@ export class UserTracker {
     if (outcome.kind === "refused") {
       const events = batch.map(({ json }) => JSON.parse(json) as TrackedEvent);
       warn(`the server refuses a batch, which is dropped: ${outcome.reason}`, events);
+    } else if (outcome.rejected > 0) {
+      const ids = batch.map(({ id }) => id);
+      warn(`the server took a batch but for ${outcome.rejected} of its events, which were not what it expects`, ids);
     } else {
       trace("a batch was taken", { events: batch.length });
     }

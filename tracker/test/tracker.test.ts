@@ -154,6 +154,15 @@ describe("a failure", () => {
     expect(tab.posted).toHaveLength(2);
   });
 
+  it("of single events of a batch that was taken is heard of, too", async () => {
+    const tab = new Tab(() => Response.json({ status: "ok" }, { headers: { "events-rejected": "1" } }));
+    const { tracked, said } = tracker(tab, { batchSize: 2 });
+    const ids = [tracked.track("CLICK"), tracked.track("CLICK")];
+    await pass(0);
+    expect(tracked.waiting).toBe(0);
+    expect(said).toEqual([{ message: expect.stringContaining("but for 1 of its events"), detail: ids }]);
+  });
+
   it("of a server that never answers is one after 30 s", async () => {
     const tab = new Tab(() => new Promise<never>(() => undefined));
     const { tracked } = tracker(tab, { batchSize: 1 });
