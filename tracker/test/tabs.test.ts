@@ -10,6 +10,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+const SEEDS = Array.from({ length: process.env["TIDEMILL_SOAK"] === "1" ? 300 : 6 }, (_, index) => index + 1);
+
 const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
 const offline: Answer = () => Promise.reject(new TypeError("offline"));
 
@@ -112,7 +114,7 @@ describe.each(["locks", "signs of life"])("tabs that know of each other by %s", 
     expect(storage.items.size).toBe(locks ? 0 : 1);
   });
 
-  it.each([1, 2, 3, 4, 5, 6])("bring each event, whatever they do (seed %i)", async (seed) => {
+  it.each(SEEDS)("bring each event, whatever they do (seed %i)", async (seed) => {
     const random = seeded(seed);
     const stored = new Set<string>();
     const everSent = new Map<string, number>();
