@@ -171,7 +171,8 @@ fn write_value(column: &ArrayRef, kind: &FieldType, row: usize, out: &mut Vec<u8
             let value = column.as_primitive::<Float64Type>().value(row);
             serde_json::to_writer(out, &value).expect("writing a number to memory does not fail");
         }
-        (FieldType::String { .. } | FieldType::Enum { .. }, DataType::Utf8) => {
+        // A uuid is text in the lake.
+        (FieldType::String { .. } | FieldType::Enum { .. } | FieldType::Uuid, DataType::Utf8) => {
             write_text(column.as_string::<i32>().value(row), out);
         }
         (FieldType::Json, DataType::Utf8) => {

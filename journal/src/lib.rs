@@ -5,6 +5,7 @@
 //!
 //! Promises kept here: I-1 (an append that returned is durable), I-4, I-8.
 
+pub mod backoff;
 pub mod batcher;
 pub mod contract;
 pub mod embedded;
@@ -14,6 +15,7 @@ mod journal;
 pub mod kafka;
 mod record_decoder;
 
+pub use backoff::Backoff;
 pub use batcher::Batcher;
 pub use error::{AppendError, Fault, ReadError, Replaced};
 pub use group::{Assignment, GroupMember, SoleMember};

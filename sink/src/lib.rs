@@ -18,7 +18,7 @@
 //! differ behind its two traits.
 
 mod attempt;
-pub mod backoff;
+pub use journal::backoff;
 pub mod database;
 pub mod error;
 pub(crate) mod group;
@@ -26,6 +26,7 @@ pub mod lake;
 pub mod mysql;
 pub mod postgres;
 pub mod progress;
+pub mod rabbitmq;
 
 pub use database::{DatabaseOptions, DatabaseProgress, DatabaseSink, OnConflict, TableMapping};
 pub use error::{Fault, SinkError};
@@ -33,3 +34,4 @@ pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};
 pub use mysql::{LoadData, MysqlDatabase, MysqlOptions, MysqlUrlError};
 pub use postgres::{PostgresDatabase, PostgresOptions, PostgresUrlError};
 pub use progress::StreamProgress;
+pub use rabbitmq::{RabbitmqDatabase, RabbitmqOptions, RabbitmqUrlError};

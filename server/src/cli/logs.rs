@@ -29,7 +29,7 @@ enum LogFormat {
 pub(crate) fn begin(arguments: &LogArgs, level: &str) -> Result<(), Failure> {
     let wanted = match &arguments.log {
         Some(filter) => filter.clone(),
-        None => format!("{level},delta_kernel=warn,delta_kernel_default_engine=warn"),
+        None => format!("{level},delta_kernel=warn,delta_kernel_default_engine=warn,lapin=off"),
     };
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|error| Failure::with_exit(USAGE, format!("--log `{wanted}`: {error}")))?;

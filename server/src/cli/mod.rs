@@ -12,6 +12,7 @@ mod infer;
 mod journal;
 mod lake;
 mod logs;
+mod outbox;
 mod output;
 mod replay;
 mod serve;
@@ -76,7 +77,7 @@ async fn run(command: Command) -> Outcome {
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::SqlWorker => sql_worker::run().await,
         Command::Health(arguments) => health::run(arguments).await,
-        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Generate(arguments) => generate::run(arguments).await,
         Command::Replay(arguments) => replay::run(*arguments).await,
         Command::Infer(arguments) => infer::run(&arguments),
         Command::Journal(arguments) => journal::run(arguments).await,

@@ -9,6 +9,7 @@ use event::units::{format_bytes, format_duration, parse_bytes, parse_duration};
 use toml::{Table, Value};
 
 use super::destinations::destinations;
+use super::event_sources::event_sources;
 use super::problem::Problems;
 use super::run::{self, Config};
 use super::secret::Properties;
@@ -30,7 +31,7 @@ pub(super) enum Checked {
 pub(super) type Values = BTreeMap<&'static str, Checked>;
 
 /// Tables whose keys are names that somebody chose.
-const NAMED_TABLES: &[&str] = &["streams", "destinations"];
+const NAMED_TABLES: &[&str] = &["streams", "destinations", "sources"];
 
 pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     let mut problems = Problems::default();
@@ -51,7 +52,10 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     }
     let streams = streams(merged, &mut problems);
     let destinations = destinations(merged, &streams, &mut problems);
-    let config = run::build(&values, streams, destinations, &mut problems);
+    let sources = event_sources(merged, &streams, &mut problems);
+    let mut config = run::build(&values, streams, destinations, &mut problems);
+    config.roles.sources &= !sources.is_empty();
+    config.sources = sources;
     problems.none()?;
     Ok(config)
 }

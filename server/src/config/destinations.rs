@@ -1,4 +1,4 @@
-//! The databases that sinks write to besides the lake: `[destinations.NAME]`.
+//! The databases and brokers that sinks write to besides the lake: `[destinations.NAME]`.
 //!
 //! Somebody chose their names, so they are not in the table of settings; everything else is as there: all problems
 //! at once, unknown keys with a hint, no secret in what is printed. A secret comes from the environment
@@ -6,13 +6,14 @@
 //! URL.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use event::{StreamDeclaration, StreamName};
 use toml::{Table, Value};
 
 use super::check::hint;
+use super::messages::MessagesConfig;
 use super::problem::Problems;
+use super::reading::Reading;
 use super::secret::Secret;
 
 /// Keys of a destination.
@@ -27,6 +28,10 @@ const KEYS: &[&str] = &[
     "group",
     "load_data",
     "tables",
+    "exchange",
+    "routing_key",
+    "queue",
+    "message_id",
 ];
 /// Keys of one table of a destination.
 const TABLE_KEYS: &[&str] = &["table", "columns", "key", "event", "on_conflict"];
@@ -41,8 +46,6 @@ const VARIABLE_KEYS: &[&str] = &[
 ];
 /// What variables of destinations begin with.
 pub(super) const VARIABLE_PREFIX: &str = "TIDEMILL_DESTINATIONS_";
-/// Most bytes of a name in a database: what PostgreSQL keeps of one; MySQL allows 64.
-const NAME_BYTES_MAX: usize = 63;
 
 /// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +54,23 @@ pub enum DestinationKind {
     Mysql,
     /// PostgreSQL.
     Postgres,
+    /// RabbitMQ.
+    Rabbitmq,
 }
 
 impl DestinationKind {
-    const WORDS: [(&'static str, Self); 2] = [("mysql", Self::Mysql), ("postgres", Self::Postgres)];
+    const WORDS: [(&'static str, Self); 3] = [
+        ("mysql", Self::Mysql),
+        ("postgres", Self::Postgres),
+        ("rabbitmq", Self::Rabbitmq),
+    ];
 
     fn schemes(self) -> &'static [&'static str] {
         match self {
             Self::Mysql => &["mysql"],
             Self::Postgres => &["postgres", "postgresql"],
+            // The other one is refused with a reason of its own.
+            Self::Rabbitmq => &["amqp", "amqps"],
         }
     }
 }
@@ -83,6 +94,8 @@ pub struct DestinationConfig {
     pub load_data: bool,
     /// Tables that are declared, by stream.
     pub tables: BTreeMap<StreamName, TableConfig>,
+    /// Where messages go.
+    pub messages: MessagesConfig,
     /// As it was written, without what is secret, for `check`.
     pub(super) shown: Table,
 }
@@ -183,19 +196,7 @@ pub(super) fn destinations(
     found
 }
 
-/// One destination that is being read.
-struct Reading<'a> {
-    key: String,
-    table: &'a Table,
-    streams: &'a [StreamDeclaration],
-    problems: &'a mut Problems,
-}
-
 impl Reading<'_> {
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
-        self.problems.push(format!("{}.{key}", self.key), message);
-    }
-
     fn destination(&mut self, name: &str) -> Option<DestinationConfig> {
         self.unknown_keys("", self.table, KEYS);
         let kind = self.kind();
@@ -215,6 +216,7 @@ impl Reading<'_> {
             }
         };
         let tables = self.tables();
+        let messages = self.messages(kind);
         let mut shown = self.table.clone();
         for secret in ["url", "password"] {
             shown.remove(secret);
@@ -228,6 +230,7 @@ impl Reading<'_> {
             group,
             load_data,
             tables,
+            messages,
             shown,
         })
     }
@@ -251,78 +254,21 @@ impl Reading<'_> {
 
     /// The URL, with the password in it. What is wrong with it is said without showing it.
     fn url(&mut self, kind: Option<DestinationKind>) -> Option<Secret> {
-        let url = self.secret("url")?;
-        let password = self.secret("password");
-        let Some(url) = url else {
-            self.problem(
-                "url",
-                "is missing: write `url` or `url_file`, or set the variable",
-            );
-            return None;
-        };
-        let mut parsed = match url::Url::parse(&url) {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                self.problem("url", format!("is not a URL: {error}"));
-                return None;
-            }
-        };
-        if let Some(kind) = kind
-            && !kind.schemes().contains(&parsed.scheme())
-        {
-            self.problem("url", format!("must begin with `{}://`", kind.schemes()[0]));
+        let schemes = kind.map_or(&[][..], DestinationKind::schemes);
+        let names_database = kind != Some(DestinationKind::Rabbitmq);
+        let url = self.secret_url(schemes)?;
+        if !names_database && let Err(message) = sources::check_url(url.reveal()) {
+            self.problem("url", message);
             return None;
         }
-        if parsed.path().trim_start_matches('/').is_empty() {
+        let path = url::Url::parse(url.reveal()).map(|url| url.path().trim_start_matches('/').to_owned());
+        if names_database && path.is_ok_and(|path| path.is_empty()) {
             self.problem(
                 "url",
                 "names no database: write it after the host, as in `mysql://user@host/database`",
             );
         }
-        if let Some(Some(password)) = password
-            && parsed.set_password(Some(&password)).is_err()
-        {
-            self.problem("password", "needs a URL with a host");
-        }
-        Some(Secret(parsed.into()))
-    }
-
-    /// A text or the content of a file; `Some(None)` when neither is given, `None` when it cannot be had.
-    fn secret(&mut self, key: &str) -> Option<Option<String>> {
-        let file_key = format!("{key}_file");
-        match (self.text(key), self.text(&file_key)) {
-            (Some(_), Some(_)) => {
-                self.problem(&file_key, format!("and `{key}` are both given: keep one"));
-                None
-            }
-            (Some(text), None) => Some(Some(text)),
-            (None, Some(file)) => match std::fs::read_to_string(PathBuf::from(&file)) {
-                Ok(text) => Some(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-                Err(error) => {
-                    self.problem(&file_key, format!("read `{file}`: {error}"));
-                    None
-                }
-            },
-            (None, None) => Some(None),
-        }
-    }
-
-    fn stream_names(&mut self) -> Option<Vec<StreamName>> {
-        let names = self.texts("streams", self.table.get("streams")?, "streams")?;
-        let mut found = Vec::new();
-        for name in names {
-            found.extend(self.stream("streams", &name).map(|stream| stream.name.clone()));
-        }
-        Some(found)
-    }
-
-    fn stream(&mut self, key: &str, name: &str) -> Option<&StreamDeclaration> {
-        let found = self.streams.iter().find(|stream| stream.name.as_str() == name);
-        if found.is_none() {
-            let hint = hint(name, self.streams.iter().map(|stream| stream.name.as_str()));
-            self.problem(key, format!("no stream `{name}` is declared{hint}"));
-        }
-        found
+        Some(url)
     }
 
     fn tables(&mut self) -> BTreeMap<StreamName, TableConfig> {
@@ -359,7 +305,7 @@ impl Reading<'_> {
         let lake = event::schema::lake(stream);
         let columns = table
             .get("columns")
-            .map(|columns| self.columns(key, columns, &lake));
+            .map(|columns| self.columns(&format!("{key}.columns"), columns, &lake));
         let name = |reading: &mut Self, part: &str| {
             let written = table.get(part)?.as_str().map(str::to_owned);
             match &written {
@@ -399,13 +345,12 @@ impl Reading<'_> {
     }
 
     /// `columns = { field = "column" }`, or a list of fields that keep their names.
-    fn columns(
+    pub(super) fn columns(
         &mut self,
         key: &str,
         written: &Value,
         lake: &arrow_schema::SchemaRef,
     ) -> Vec<(String, String)> {
-        let key = format!("{key}.columns");
         let pairs: Option<Vec<(String, String)>> = match written {
             Value::Table(table) => {
                 let pair =
@@ -419,65 +364,16 @@ impl Reading<'_> {
             _ => None,
         };
         let Some(pairs) = pairs else {
-            self.problem(&key, "must be `{ field = \"column\" }` or a list of fields");
+            self.problem(key, "must be `{ field = \"column\" }` or a list of fields");
             return Vec::new();
         };
         for (field, column) in &pairs {
             if lake.column_with_name(field).is_none() {
                 let hint = hint(field, lake.fields().iter().map(|field| field.name().as_str()));
-                self.problem(&key, format!("the stream has no field `{field}`{hint}"));
+                self.problem(key, format!("the stream has no field `{field}`{hint}"));
             }
-            self.check_name(&key, column);
+            self.check_name(key, column);
         }
         pairs
-    }
-
-    fn check_name(&mut self, key: &str, name: &str) {
-        let begins = name
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-        let plain = name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !begins || !plain || name.len() > NAME_BYTES_MAX {
-            let message = format!(
-                "`{name}` is no name: a letter or _ first, then letters, digits and _, {NAME_BYTES_MAX} at most"
-            );
-            self.problem(key, message);
-        }
-    }
-
-    fn text(&mut self, key: &str) -> Option<String> {
-        match self.table.get(key)? {
-            Value::String(text) => Some(text.clone()),
-            // The value is not shown: it may be a secret.
-            _ => {
-                self.problem(key, "is not text");
-                None
-            }
-        }
-    }
-
-    fn texts(&mut self, key: &str, value: &Value, what: &str) -> Option<Vec<String>> {
-        let texts = value.as_array().filter(|list| !list.is_empty());
-        let texts = texts.map(|list| list.iter().map(|one| one.as_str().map(str::to_owned)).collect());
-        let texts: Option<Vec<String>> = texts.flatten();
-        if texts.is_none() {
-            self.problem(key, format!("{value} is not a list of {what}"));
-        }
-        texts
-    }
-
-    fn unknown_keys(&mut self, prefix: &str, table: &Table, known: &[&str]) {
-        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
-            let hint = hint(key, known.iter().copied());
-            let path = if prefix.is_empty() {
-                key.clone()
-            } else {
-                format!("{prefix}.{key}")
-            };
-            self.problem(&path, format!("unknown key{hint}"));
-        }
     }
 }

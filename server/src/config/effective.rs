@@ -35,6 +35,11 @@ pub(super) fn render(config: &Config) -> String {
         let section = Table::from_iter([("destinations".to_owned(), Value::Table(section))]);
         let _ = writeln!(text, "\n# its url, and a password, are not shown\n{section}");
     }
+    for source in &config.sources {
+        let section = Table::from_iter([(source.name.clone(), Value::Table(source.shown.clone()))]);
+        let section = Table::from_iter([("sources".to_owned(), Value::Table(section))]);
+        let _ = writeln!(text, "\n# its urls and passwords are not shown\n{section}");
+    }
     for stream in &config.streams {
         text.push('\n');
         text.push_str(&stream.to_toml());

@@ -18,7 +18,10 @@ mod check;
 mod demo;
 mod destinations;
 mod effective;
+mod event_sources;
+mod messages;
 mod problem;
+mod reading;
 mod run;
 mod secret;
 mod settings;
@@ -28,13 +31,15 @@ mod worker;
 pub use access::{AccessConfig, TlsConfig};
 pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
+pub use event_sources::{EventSourceConfig, EventSourceKind, OutboxConfig, QueueConfig, ResponsesConfig};
+pub use messages::MessagesConfig;
 pub use problem::{Problem, Problems};
 pub use run::{
     AnalyticsConfig, Config, IngestConfig, JournalConfig, JournalKind, KafkaConfig, LakeConfig, Roles,
 };
 pub use secret::{Properties, Secret};
 pub use settings::{SETTINGS, Setting};
-pub use sources::{Sources, token_of_environment};
+pub use sources::{Sources, outbox_url_of_environment, token_of_environment};
 pub(crate) use worker::of_worker;
 
 /// The configuration from files, environment and flags, checked.

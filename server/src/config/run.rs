@@ -11,6 +11,7 @@ use super::access::{self, AccessConfig};
 use super::check::{Checked, Values};
 use super::demo::{self, DemoConfig};
 use super::destinations::DestinationConfig;
+use super::event_sources::EventSourceConfig;
 use super::problem::Problems;
 use super::secret::Properties;
 use super::worker::WorkerSettings;
@@ -42,6 +43,8 @@ pub struct Config {
     pub demo: Option<DemoConfig>,
     /// What sinks write to besides the lake.
     pub destinations: Vec<DestinationConfig>,
+    /// Where events come from besides HTTP.
+    pub sources: Vec<EventSourceConfig>,
     /// The declared streams, or the starter streams.
     pub streams: Vec<StreamDeclaration>,
     /// Every setting's value, for `check`.
@@ -59,6 +62,8 @@ pub struct Roles {
     pub sink: bool,
     /// Answers questions.
     pub analytics: bool,
+    /// Brings events from databases and brokers; never without a configured source.
+    pub sources: bool,
 }
 
 /// Where accepted events become durable.
@@ -280,6 +285,7 @@ pub(super) fn build(
         data_dir,
         demo,
         destinations,
+        sources: Vec::new(),
         streams,
         values: values.clone(),
         for_worker: WorkerSettings::default(),
@@ -322,6 +328,7 @@ fn roles(words: &[String]) -> Roles {
         ingest: has("ingest"),
         sink: has("sink"),
         analytics: has("analytics"),
+        sources: has("sources"),
     }
 }
 

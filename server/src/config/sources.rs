@@ -59,6 +59,29 @@ pub fn token_of_environment() -> Option<std::ffi::OsString> {
     std::env::var_os("TIDEMILL_TOKEN")
 }
 
+/// The database that `generate --into postgres` fills when no flag names one: `POSTGRES_URL`, or what the variables of
+/// PostgreSQL's image say, for a database `relay_service`.
+#[must_use]
+pub fn outbox_url_of_environment() -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+    if let Some(url) = variable("POSTGRES_URL") {
+        return url;
+    }
+    let part = |name: &str, default: &str| {
+        let value = variable(name).unwrap_or_else(|| default.to_owned());
+        utf8_percent_encode(&value, NON_ALPHANUMERIC).to_string()
+    };
+    let host = variable("POSTGRES_HOST").unwrap_or_else(|| "postgres".to_owned());
+    format!(
+        "postgres://{}:{}@{host}:{}/{}",
+        part("POSTGRES_USER", "postgres"),
+        part("POSTGRES_PASSWORD", "postgres"),
+        part("POSTGRES_PORT", "5432"),
+        part("POSTGRES_DB", "relay_service"),
+    )
+}
+
 /// One table of everything that was said, not yet checked.
 pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
     let mut merged = Table::new();

@@ -1,4 +1,4 @@
-//! Databases as destinations: from their configuration to running sinks.
+//! Databases and brokers as destinations: from their configuration to running sinks.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use journal::Journal;
 use lake::Table;
 use sink::{
     DatabaseOptions, DatabaseSink, LoadData, MysqlDatabase, MysqlOptions, PostgresDatabase, PostgresOptions,
-    TableMapping,
+    RabbitmqDatabase, RabbitmqOptions, TableMapping,
 };
 use tokio::runtime::Handle;
 
@@ -67,6 +67,14 @@ fn start_one(
             url,
             ..PostgresOptions::default()
         })?),
+        DestinationKind::Rabbitmq => Arc::new(RabbitmqDatabase::new(&RabbitmqOptions {
+            url,
+            group: destination.group.clone(),
+            exchange: destination.messages.exchange.clone(),
+            routing_key: destination.messages.routing_key.clone(),
+            queue: destination.messages.queue.clone(),
+            message_id: destination.messages.message_id.clone(),
+        })?),
     };
     let mappings = destination.tables.iter();
     let options = DatabaseOptions {
@@ -81,6 +89,10 @@ fn start_one(
         // As for the lake: a third of the time for reading on, the rest for the last transactions.
         drain: config.shutdown_timeout / 3,
         ..DatabaseOptions::default()
+    };
+    let options = match destination.kind {
+        DestinationKind::Rabbitmq => RabbitmqDatabase::bounds(options),
+        DestinationKind::Mysql | DestinationKind::Postgres => options,
     };
     Ok(DatabaseSink::start(
         runtime, journal, &streams, database, options,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start:     data_dir ► catalog ► journal (recovery) ► lake ► sink ► analytics ► ingest ► sockets
-//! shutdown:  sockets ► requests in flight ► sink: read on, roll, commit ► journal            (I-7)
+//! shutdown:  sockets, sources ► requests in flight ► sink: read on, roll, commit ► journal            (I-7)
 //! ```
 //!
 //! Each part is stopped when everything that feeds it has ended, and whoever is late is named every 5 s.
@@ -12,6 +12,7 @@ mod catalog;
 mod demo;
 mod destinations;
 mod docs;
+mod event_sources;
 mod metrics;
 mod needs;
 mod open_journal;

@@ -11,8 +11,10 @@ use std::time::Duration;
 use lake::Table;
 use serde_json::{Value, json};
 use sink::{DatabaseProgress, LakeProgress, StreamProgress};
+use sources::SourcesProgress;
 use tokio::time::timeout;
 
+use super::event_sources;
 use super::open_journal::JournalHealth;
 
 /// A lake that does not tell its version within this time is not reachable.
@@ -27,6 +29,7 @@ pub(super) struct Readiness {
     pub(super) tables: Vec<Arc<Table>>,
     pub(super) sink: Option<LakeProgress>,
     pub(super) databases: Vec<DatabaseProgress>,
+    pub(super) sources: Option<SourcesProgress>,
     pub(super) draining: AtomicBool,
 }
 
@@ -53,6 +56,7 @@ impl Readiness {
             "lake": state(&lake),
             "sink": self.sink_lag().await,
             "destinations": self.destinations_lag().await,
+            "sources": self.sources.as_ref().map_or(Value::Null, event_sources::state),
         });
         (ready, body)
     }

@@ -20,9 +20,11 @@ use ingest::{Ingest, IngestOptions};
 use journal::{Batcher, Journal};
 use lake::{Lake, LakeOptions, Table};
 use sink::{DatabaseSink, LakeSink};
+use sources::Sources;
 
 use super::catalog::{self, CatalogError};
 use super::destinations;
+use super::event_sources;
 use super::open_journal::{JournalHealth, OpenJournal};
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
@@ -84,6 +86,9 @@ pub enum StartError {
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A source contradicts itself.
+    #[error("start the sources")]
+    Sources(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Questions cannot be answered.
     #[error("start analytics")]
     Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -103,6 +108,7 @@ pub(super) struct Stages {
     pub(super) catalog: Catalog,
     pub(super) ingest: Option<Ingest>,
     pub(super) questions: Option<axum::Router>,
+    sources: Option<Sources>,
     open_journal: OpenJournal,
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
@@ -119,8 +125,10 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         ingest,
         sink,
         analytics,
+        sources,
+        ..
     } = config.roles;
-    let writes = ingest || sink;
+    let writes = ingest || sink || sources;
     let sink_runtime = sink.then(SinkRuntime::start).transpose();
     let sink_runtime = sink_runtime.map_err(|error| StartError::Thread(error.to_string()))?;
     let_the_sink_go_first();
@@ -140,7 +148,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         Some(lake) => tables_of(lake, &*journal, &catalog).await?,
         None => Vec::new(),
     };
-    if sink || (ingest && !kafka) {
+    if sink || ((ingest || sources) && !kafka) {
         check_positions(&*journal, &tables).await?;
     }
     if !sink && !analytics {
@@ -193,10 +201,17 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
             options,
         )
     });
+    let sources = if sources {
+        let taken = streams_of(&declared(config, &catalog));
+        Some(event_sources::start(config, &journal, &taken)?)
+    } else {
+        None
+    };
     Ok(Stages {
         catalog,
         ingest,
         questions,
+        sources,
         open_journal,
         tables,
         sink: lake_sink,
@@ -210,11 +225,12 @@ impl Stages {
     /// What readiness is found out from.
     pub(super) fn readiness(&self) -> Readiness {
         Readiness {
-            takes_events: self.ingest.is_some(),
+            takes_events: self.ingest.is_some() || self.sources.is_some(),
             journal: self.open_journal.health(),
             tables: self.tables.clone(),
             sink: self.sink.as_ref().map(LakeSink::progress),
             databases: self.databases.iter().map(DatabaseSink::progress).collect(),
+            sources: self.sources.as_ref().map(Sources::progress),
             draining: false.into(),
         }
     }
@@ -233,8 +249,11 @@ impl Stages {
         }
     }
 
-    /// Ends the stages behind the sockets: sink, then journal.
+    /// Ends the stages behind the sockets: sources, which take events in as sockets do, sink, then journal.
     pub(super) async fn shutdown(self) {
+        if let Some(sources) = self.sources {
+            sources.shutdown().await;
+        }
         drop(self.questions);
         drop(self.ingest);
         // Side by side: one that is away must not take the time of the others (I-5).

@@ -49,12 +49,18 @@ pub(crate) fn tidemill(arguments: &[&str]) -> Command {
 impl Program {
     /// Starts on a free port and returns once it says that it listens.
     pub(crate) fn start(data_dir: &Path, more: &[&str]) -> Self {
+        Self::start_with(data_dir, more, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn start_with(data_dir: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let directory = data_dir.to_str().expect("UTF-8");
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", directory];
         arguments.extend(more);
         let mut child = tidemill(&arguments)
             // No `tidemill.toml` of somebody else is read.
             .current_dir(data_dir)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("start the binary");
