@@ -5,19 +5,18 @@
 //! what retention removed.
 
 use std::hash::Hasher;
-use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use event::{FieldType, Position, StreamDeclaration, schema};
+use event::{Position, schema};
 use futures::StreamExt;
 use serde_json::Value;
 
 use crate::analytics::Shared;
 use crate::files::Wanted;
-use crate::json::{write_text, write_value};
-use crate::parameters::{Filter, column};
+use crate::json::write_text;
+use crate::parameters::Filter;
 use crate::sketch::StableHasher;
 use crate::sql::as_of;
+use crate::views::EventShape;
 use crate::walk::in_order;
 use crate::{QueryError, walk::Stretch};
 
@@ -35,6 +34,20 @@ pub(crate) async fn nth(
     index: u64,
     min_position: &[Position],
 ) -> Result<(Vec<u8>, Value), QueryError> {
+    let shape = EventShape::general(shared.stream(stream)?);
+    let (mut event, as_of) = nth_of(shared, stream, index, min_position, &shape).await?;
+    event.push(b'\n');
+    Ok((event, as_of))
+}
+
+/// The event of that index in some shape, and the positions that the answer reflects.
+pub(crate) async fn nth_of(
+    shared: &Shared,
+    stream: &str,
+    index: u64,
+    min_position: &[Position],
+    shape: &EventShape,
+) -> Result<(Vec<u8>, Value), QueryError> {
     let pin = shared.pin(stream, min_position).await?;
     let oldest = pin.snapshot.removed;
     if index < oldest {
@@ -51,11 +64,14 @@ pub(crate) async fn nth(
         let mut found = shared.files.read(&path, file.bytes, wanted).await?;
         while let Some(rows) = found.next().await {
             let rows = schema::conform(&rows?, &schema::lake(&pin.declaration))?;
-            write_event(&mut out, &pin.declaration, &rows, 0, index)?;
+            shape
+                .writer(&pin.declaration, &rows)?
+                .write(&mut out, 0, Some(index))?;
         }
     } else {
         let see = |stretch: Stretch| {
-            write_event(&mut out, &pin.declaration, &stretch.rows, 0, index)?;
+            let writer = shape.writer(&pin.declaration, &stretch.rows)?;
+            writer.write(&mut out, 0, Some(index))?;
             Ok(false)
         };
         in_order(shared, &pin, index, &Filter::default(), see).await?;
@@ -65,7 +81,6 @@ pub(crate) async fn nth(
             "`{stream}` has no event {index} yet"
         )));
     }
-    out.push(b'\n');
     Ok((out, as_of(&[&pin])))
 }
 
@@ -80,10 +95,12 @@ pub(crate) async fn page(
     let from = cursor.map_or(Ok(0), |cursor| read_cursor(cursor, stream, filter))?;
     let pin = shared.pin(stream, &filter.min_position).await?;
     let time = pin.declaration.time_column().to_owned();
+    let shape = EventShape::general(&pin.declaration);
     let mut out = b"{\"events\":[".to_vec();
     let (mut count, mut next) = (0, None);
     let see = |stretch: Stretch| {
         let mask = filter.mask(&stretch.rows, &time)?;
+        let writer = shape.writer(&pin.declaration, &stretch.rows)?;
         for row in 0..stretch.rows.num_rows() {
             if mask.as_ref().is_some_and(|mask| !mask.value(row)) {
                 continue;
@@ -96,7 +113,7 @@ pub(crate) async fn page(
             if count > 0 {
                 out.push(b',');
             }
-            write_event(&mut out, &pin.declaration, &stretch.rows, row, index)?;
+            writer.write(&mut out, row, Some(index))?;
             count += 1;
         }
         Ok(true)
@@ -111,40 +128,6 @@ pub(crate) async fn page(
     Ok(out)
 }
 
-/// `_index`, then the declared fields in order, `_extra`, `_received_at`, `_trace_id`.
-fn write_event(
-    out: &mut Vec<u8>,
-    stream: &Arc<StreamDeclaration>,
-    rows: &RecordBatch,
-    row: usize,
-    index: u64,
-) -> Result<(), QueryError> {
-    out.extend_from_slice(format!("{{\"{}\":{index}", schema::INDEX).as_bytes());
-    let mut put = |name: &str, raw: bool| -> Result<(), QueryError> {
-        let values = column(rows, name)?;
-        out.push(b',');
-        write_text(out, name);
-        out.push(b':');
-        if raw && values.is_valid(row) {
-            use arrow_array::cast::AsArray;
-            out.extend_from_slice(values.as_string::<i32>().value(row).as_bytes());
-        } else {
-            write_value(out, values, row)?;
-        }
-        Ok(())
-    };
-    for field in &stream.fields {
-        put(&field.name, field.kind == FieldType::Json)?;
-    }
-    if rows.column_by_name(schema::EXTRA).is_some() {
-        put(schema::EXTRA, true)?;
-    }
-    put(schema::RECEIVED_AT, false)?;
-    put(schema::TRACE_ID, false)?;
-    out.push(b'}');
-    Ok(())
-}
-
 fn fingerprint(stream: &str, filter: &Filter) -> u32 {
     let mut hasher = StableHasher::new();
     hasher.write(stream.as_bytes());
@@ -152,17 +135,21 @@ fn fingerprint(stream: &str, filter: &Filter) -> u32 {
         start,
         end,
         equal,
+        any,
         min_position: _,
     } = filter;
     hasher.write(format!("{:?}", (start, end, equal)).as_bytes());
+    if !any.is_empty() {
+        hasher.write(format!("{any:?}").as_bytes());
+    }
     (hasher.finish() >> 32) as u32
 }
 
-fn write_cursor(index: u64, stream: &str, filter: &Filter) -> String {
+pub(crate) fn write_cursor(index: u64, stream: &str, filter: &Filter) -> String {
     format!("{:08x}{index:x}", fingerprint(stream, filter))
 }
 
-fn read_cursor(cursor: &str, stream: &str, filter: &Filter) -> Result<u64, QueryError> {
+pub(crate) fn read_cursor(cursor: &str, stream: &str, filter: &Filter) -> Result<u64, QueryError> {
     let error = || QueryError::Invalid("`cursor` is none: take `next_cursor` of a page".to_owned());
     let (found, index) = cursor.split_at_checked(8).ok_or_else(error)?;
     let found = u32::from_str_radix(found, 16).map_err(|_| error())?;

@@ -102,6 +102,23 @@ impl Files {
         Ok(stretches)
     }
 
+    /// The pages of a column of moments with the highest in each; row groups of a file without a page index.
+    pub(crate) async fn pages(
+        &self,
+        location: &FileLocation,
+        bytes: u64,
+        column: &str,
+    ) -> Result<Vec<Page>, QueryError> {
+        let footer = self.footer(location, bytes).await?;
+        let mut first = 0;
+        let mut pages = Vec::new();
+        for (rows, _, max) in bounds(&footer, column)? {
+            pages.push(Page { first, rows, max });
+            first += rows;
+        }
+        Ok(pages)
+    }
+
     async fn footer(&self, location: &FileLocation, bytes: u64) -> Result<ArrowReaderMetadata, QueryError> {
         if let Some(footer) = self.kept(location) {
             return Ok(footer);
@@ -137,6 +154,16 @@ impl Files {
         }
         footer
     }
+}
+
+/// Some rows of a file that follow each other.
+pub(crate) struct Page {
+    /// The first.
+    pub(crate) first: u64,
+    /// How many.
+    pub(crate) rows: u64,
+    /// No moment in them is higher, where that is known.
+    pub(crate) max: Option<i64>,
 }
 
 /// Rows of a file, one batch after the other.

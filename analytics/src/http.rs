@@ -51,7 +51,7 @@ async fn not_allowed(method: Method) -> Response {
 }
 
 /// Runs a question on the threads that compute, within the time limit; dropping the future ends it.
-async fn compute<T, F>(
+pub(crate) async fn compute<T, F>(
     analytics: &Analytics,
     kind: &'static str,
     question: impl Fn(Arc<Shared>) -> F + Send + Sync + 'static,

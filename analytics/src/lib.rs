@@ -38,6 +38,7 @@ mod tail;
 mod tail_exec;
 mod tail_rows;
 mod utc_trunc;
+pub mod views;
 mod walk;
 mod wildcard;
 pub mod worker;

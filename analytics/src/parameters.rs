@@ -28,6 +28,8 @@ pub(crate) struct Filter {
     pub(crate) end: Option<i64>,
     /// Fields with their values.
     pub(crate) equal: Vec<(String, Wanted)>,
+    /// Fields with values of which they must have one; none passes where there are none.
+    pub(crate) any: Vec<(String, Vec<Wanted>)>,
     /// Where the journal must be first; changes no answer but when it is given.
     pub(crate) min_position: Vec<Position>,
 }
@@ -44,7 +46,12 @@ impl Filter {
     pub(crate) fn covers(&self, min: Option<i64>, max: Option<i64>) -> bool {
         let from = self.start.is_none_or(|start| min.is_some_and(|min| min >= start));
         let to = self.end.is_none_or(|end| max.is_some_and(|max| max < end));
-        self.equal.is_empty() && from && to
+        self.equal.is_empty() && self.any.is_empty() && from && to
+    }
+
+    /// Whether every row passes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start.is_none() && self.end.is_none() && self.equal.is_empty() && self.any.is_empty()
     }
 
     /// The columns that it looks at.
@@ -53,12 +60,13 @@ impl Filter {
         times
             .into_iter()
             .chain(self.equal.iter().map(|(name, _)| name.clone()))
+            .chain(self.any.iter().map(|(name, _)| name.clone()))
             .collect()
     }
 
     /// The rows that pass; `None` for all.
     pub(crate) fn mask(&self, rows: &RecordBatch, time: &str) -> Result<Option<BooleanArray>, QueryError> {
-        if self.start.is_none() && self.end.is_none() && self.equal.is_empty() {
+        if self.is_empty() {
             return Ok(None);
         }
         let mut pass = vec![true; rows.num_rows()];
@@ -73,6 +81,16 @@ impl Filter {
         }
         for (name, wanted) in &self.equal {
             equals(column(rows, name)?, wanted, &mut pass).ok_or_else(|| wrong_type(name))?;
+        }
+        for (name, wanted) in &self.any {
+            let column = column(rows, name)?;
+            let mut one = vec![false; rows.num_rows()];
+            for wanted in wanted {
+                let mut equal = vec![true; rows.num_rows()];
+                equals(column, wanted, &mut equal).ok_or_else(|| wrong_type(name))?;
+                one.iter_mut().zip(equal).for_each(|(one, equal)| *one |= equal);
+            }
+            pass.iter_mut().zip(one).for_each(|(pass, one)| *pass &= one);
         }
         Ok(Some(BooleanArray::from(pass)))
     }
@@ -137,6 +155,19 @@ pub(crate) fn moment(name: &str, text: &str) -> Result<i64, QueryError> {
             text.chars().take(64).collect::<String>()
         ))),
     }
+}
+
+/// The same, where a moment without a zone, or a day alone, is one of UTC.
+pub(crate) fn moment_in_utc(name: &str, text: &str) -> Result<i64, QueryError> {
+    moment(name, text).or_else(|error| {
+        let day = text.len() == 10;
+        let utc = if day {
+            format!("{text}T00:00:00Z")
+        } else {
+            format!("{text}Z")
+        };
+        moment(name, &utc).map_err(|_| error)
+    })
 }
 
 /// A length of time: `30s`, `5m`, `1h`, `1d`, `1w`; in microseconds.
@@ -226,6 +257,19 @@ mod tests {
         for wrong in ["yesterday", "1970-01-01T00:00:01", "1970-01-01", ""] {
             assert!(moment("start", wrong).is_err(), "{wrong}");
         }
+        for (text, expected) in [
+            ("1970-01-01T00:00:01", 1_000_000),
+            ("1970-01-02", 86_400_000_000),
+            ("1970-01-01 00:00:01.5", 1_500_000),
+            ("1970-01-01T01:00:00+01:00", 0),
+        ] {
+            assert_eq!(
+                moment_in_utc("start", text).expect("a moment"),
+                expected,
+                "{text}"
+            );
+        }
+        assert!(moment_in_utc("start", "yesterday").is_err());
     }
 
     #[test]

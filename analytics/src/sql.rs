@@ -94,10 +94,7 @@ pub(crate) async fn answer(
         let _permit = permit;
         run(&shared, question, &wanted, begin, &sender).await;
     });
-    let mut task = Task {
-        work,
-        deadline: Arc::clone(&deadline),
-    };
+    let mut task = Task::new(work, Arc::clone(&deadline));
     let began = tokio::time::timeout_at(deadline.at(), began)
         .await
         .map_err(|_| deadline.error())?;
@@ -170,12 +167,17 @@ pub(crate) async fn again<T, F: Future<Output = Result<T, QueryError>>>(
 }
 
 /// Ends its query when nobody waits for it any more.
-struct Task {
+pub(crate) struct Task {
     work: tokio::task::JoinHandle<()>,
     deadline: Arc<Deadline>,
 }
 
 impl Task {
+    /// Work that is wanted until the deadline.
+    pub(crate) fn new(work: tokio::task::JoinHandle<()>, deadline: Arc<Deadline>) -> Self {
+        Self { work, deadline }
+    }
+
     fn end(&self) {
         self.deadline.leave();
         self.work.abort();
@@ -189,7 +191,7 @@ impl Drop for Task {
 }
 
 /// The rest of an answer, until the deadline.
-fn until(
+pub(crate) fn until(
     task: Task,
     mut poll: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Bytes, QueryError>>>
     + Send

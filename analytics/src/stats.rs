@@ -139,7 +139,8 @@ async fn partial(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Part
     Ok(shared.partials.put(&pin.declaration, &file.path, partial))
 }
 
-fn projected(pin: &Pin, columns: &[String]) -> Arc<Schema> {
+/// The lake's schema of some columns.
+pub(crate) fn projected(pin: &Pin, columns: &[String]) -> Arc<Schema> {
     let lake = schema::lake(&pin.declaration);
     let fields = lake
         .fields()

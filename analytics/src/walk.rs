@@ -10,6 +10,7 @@ use crate::analytics::Shared;
 use crate::files::Wanted;
 use crate::parameters::Filter;
 use crate::pin::{Pin, TailRange};
+use crate::stats::projected;
 use crate::tail_rows::Located;
 
 /// Rows that follow each other, with the index of the first.
@@ -25,10 +26,21 @@ pub(crate) async fn in_order(
     pin: &Pin,
     from: u64,
     filter: &Filter,
+    see: impl FnMut(Stretch) -> Result<bool, QueryError>,
+) -> Result<(), QueryError> {
+    in_order_of(shared, pin, &pin.columns(), from, filter, see).await
+}
+
+/// The same with only some columns of what the lake has; rows of the tail have all.
+pub(crate) async fn in_order_of(
+    shared: &Shared,
+    pin: &Pin,
+    columns: &[String],
+    from: u64,
+    filter: &Filter,
     mut see: impl FnMut(Stretch) -> Result<bool, QueryError>,
 ) -> Result<(), QueryError> {
-    let lake = schema::lake(&pin.declaration);
-    let columns = pin.columns();
+    let lake = projected(pin, columns);
     for file in pin.snapshot.files.iter() {
         if file.first_index + file.rows <= from || !filter.overlaps(file.time_min, file.time_max) {
             continue;
@@ -40,7 +52,7 @@ pub(crate) async fn in_order(
             let wanted = Wanted {
                 from: first_row,
                 take: usize::try_from(rows).ok(),
-                columns: &columns,
+                columns,
             };
             let mut found = shared.files.read(&path, file.bytes, wanted).await?;
             while let Some(rows) = found.next().await {

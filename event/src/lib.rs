@@ -24,6 +24,7 @@ pub mod reject;
 pub mod reject_rows;
 pub mod schema;
 pub mod stream;
+pub mod template;
 pub mod trace;
 pub mod units;
 
@@ -34,4 +35,5 @@ pub use name::StreamName;
 pub use position::{Offset, Partition, Position};
 pub use reject::{Reject, RejectCode, Rejects};
 pub use stream::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, TimeUnit, UnknownFields};
+pub use template::Template;
 pub use trace::TraceId;

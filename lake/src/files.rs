@@ -9,6 +9,7 @@ use arrow_array::{Array, RecordBatch, StructArray};
 use delta_kernel::FilteredEngineData;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::snapshot::SnapshotRef;
+use event::schema::RECEIVED_AT;
 
 use crate::error::LakeError;
 use crate::log::Add;
@@ -84,7 +85,11 @@ impl Listed {
         };
         let found: FileStatistics =
             serde_json::from_str(&statistics).map_err(|error| format!("statistics of `{path}`: {error}"))?;
-        let bound = |values: &serde_json::Map<String, serde_json::Value>| micros(values.get(time)?.as_str()?);
+        let bound = |values: &serde_json::Map<String, serde_json::Value>, column: &str| {
+            micros(values.get(column)?.as_str()?)
+        };
+        // What was written with milliseconds may have been cut by another writer.
+        let upper = |column: &str| bound(&found.max_values, column).map(|micros| micros.saturating_add(999));
         Ok(Self {
             place: Place {
                 order: order(&path, base_row_id),
@@ -95,9 +100,9 @@ impl Listed {
                 bytes: add.size,
                 rows: found.num_records,
                 first_index: 0,
-                time_min: bound(&found.min_values),
-                // What was written with milliseconds may have been cut by another writer.
-                time_max: bound(&found.max_values).map(|micros| micros.saturating_add(999)),
+                time_min: bound(&found.min_values, time),
+                time_max: upper(time),
+                received_max: upper(RECEIVED_AT),
                 path,
             },
         })

@@ -22,6 +22,8 @@ pub struct DataFile {
     pub time_min: Option<i64>,
     /// Upper bound of the stream's time column, microseconds, inclusive and never too low; `None` when unknown.
     pub time_max: Option<i64>,
+    /// Upper bound of `_received_at`, microseconds, inclusive and never too low; `None` when unknown.
+    pub received_max: Option<i64>,
 }
 
 /// One version of a table.

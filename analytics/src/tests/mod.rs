@@ -3,4 +3,5 @@
 mod model;
 mod questions;
 mod sql;
+mod views;
 mod world;

@@ -176,6 +176,13 @@ impl World {
         append(&self.journal, &events).await;
     }
 
+    /// The same, received at a moment.
+    pub(super) async fn append_received(&mut self, count: usize, received_at: i64) {
+        let events: Vec<_> = (0..count).map(|_| self.event()).collect();
+        append_at(&self.journal, &events, received_at).await;
+        self.model.extend(events);
+    }
+
     /// Brings the next `records` records into the lake as one file.
     pub(super) async fn roll(&mut self, records: u64) {
         self.files_written += 1;
@@ -208,6 +215,10 @@ fn open(tables: &TestTables, journal: &Arc<EmbeddedJournal>, options: AnalyticsO
 }
 
 pub(super) async fn append(journal: &EmbeddedJournal, events: &[Modelled]) -> Position {
+    append_at(journal, events, BASE).await
+}
+
+async fn append_at(journal: &EmbeddedJournal, events: &[Modelled], received_at: i64) -> Position {
     let mut lines = Vec::new();
     for event in events {
         let mut line = json!({"user_id": event.user, "duration": event.duration, "kind": event.kind,
@@ -228,7 +239,7 @@ pub(super) async fn append(journal: &EmbeddedJournal, events: &[Modelled]) -> Po
         spans: vec![Span {
             rows: rows.num_rows() as u32,
             trace_id: TraceId::from_bytes([7; 16]),
-            received_at: BASE,
+            received_at,
             idempotency_key: None,
             producer: None,
         }],
@@ -347,6 +358,7 @@ fn write(directory: &std::path::Path, name: String, rows: &[RecordBatch], first_
         .map_or_else(|| schema::lake(&declaration()), RecordBatch::schema);
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).expect("a writer");
     let (mut count, mut time_min, mut time_max) = (0, i64::MAX, i64::MIN);
+    let mut received_max = None;
     for rows in rows {
         use arrow_array::cast::AsArray;
         let times = rows.column_by_name("at").expect("there");
@@ -356,6 +368,9 @@ fn write(directory: &std::path::Path, name: String, rows: &[RecordBatch], first_
         {
             (time_min, time_max) = (time_min.min(*at), time_max.max(*at));
         }
+        let received = rows.column_by_name(schema::RECEIVED_AT).expect("there");
+        let received = received.as_primitive::<arrow_array::types::TimestampMicrosecondType>();
+        received_max = received_max.max(received.values().iter().copied().max());
         count += rows.num_rows() as u64;
         writer.write(rows).expect("written");
     }
@@ -367,6 +382,7 @@ fn write(directory: &std::path::Path, name: String, rows: &[RecordBatch], first_
         first_index,
         time_min: Some(time_min),
         time_max: Some(time_max),
+        received_max,
     }
 }
 

@@ -247,6 +247,7 @@ mod tests {
             first_index: 0,
             time_min: None,
             time_max: None,
+            received_max: None,
         };
         let files: Vec<_> = sizes.iter().map(file).collect();
         let options = CompactOptions {
@@ -272,6 +273,7 @@ mod tests {
             first_index: 0,
             time_min: None,
             time_max: None,
+            received_max: None,
         };
         let files: Vec<_> = ["a", "b", "c", "d"].into_iter().map(file).collect();
         let there = |paths: &[&str]| {

@@ -94,6 +94,7 @@ impl Grants {
             Need::SomeStream => self.read != Streams::No,
             Need::Stream(scope, stream) => self.of(*scope).has(stream),
             Need::OwnRoute(stream) => self.write.has(stream),
+            Need::OwnView(streams) => streams.iter().all(|stream| self.read.has(stream.as_str())),
             // Who may use every stream may know which paths there are. Others are told the same as about a path
             // of a stream that is not theirs.
             Need::Unknown => self.write == Streams::All || self.read == Streams::All,

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use event::StreamName;
 use http::HeaderMap;
 
 use bearer::Presented;
@@ -72,6 +73,8 @@ pub(crate) enum Need<'a> {
     Stream(Scope, &'a str),
     /// To write to this stream, by a path that only those may know who may use it.
     OwnRoute(&'a str),
+    /// To read each of these streams, by a path that only those may know who may use it.
+    OwnView(&'a [StreamName]),
     /// A path that leads nowhere, or that whoever asks must not know of.
     Unknown,
 }
@@ -141,7 +144,7 @@ impl Access {
                 Need::Stream(scope, _) => Some(*scope),
                 Need::SomeStream => Some(Scope::Read),
                 Need::Operations => Some(Scope::Admin),
-                Need::Nothing | Need::Token | Need::OwnRoute(_) | Need::Unknown => None,
+                Need::Nothing | Need::Token | Need::OwnRoute(_) | Need::OwnView(_) | Need::Unknown => None,
             },
         })
     }

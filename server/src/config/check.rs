@@ -31,7 +31,7 @@ pub(super) enum Checked {
 pub(super) type Values = BTreeMap<&'static str, Checked>;
 
 /// Tables whose keys are names that somebody chose.
-const NAMED_TABLES: &[&str] = &["streams", "destinations", "sources"];
+const NAMED_TABLES: &[&str] = &["streams", "destinations", "sources", "routes"];
 
 pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     let mut problems = Problems::default();
@@ -53,9 +53,11 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     let streams = streams(merged, &mut problems);
     let destinations = destinations(merged, &streams, &mut problems);
     let sources = event_sources(merged, &streams, &mut problems);
+    let routes = super::routes::routes(merged, &streams, &mut problems);
     let mut config = run::build(&values, streams, destinations, &mut problems);
     config.roles.sources &= !sources.is_empty();
     config.sources = sources;
+    config.routes = routes;
     problems.none()?;
     Ok(config)
 }

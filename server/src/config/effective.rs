@@ -10,6 +10,7 @@ use event::units::{format_bytes, format_duration};
 use toml::{Table, Value};
 
 use super::check::Checked;
+use super::interpolation::escaped;
 use super::run::Config;
 use super::secret::Properties;
 use super::settings::{Kind, SETTINGS};
@@ -40,11 +41,17 @@ pub(super) fn render(config: &Config) -> String {
         let section = Table::from_iter([("sources".to_owned(), Value::Table(section))]);
         let _ = writeln!(text, "\n# its urls and passwords are not shown\n{section}");
     }
+    for route in &config.routes {
+        let section = Table::from_iter([(route.name(), Value::Table(route.shown.clone()))]);
+        let section = Table::from_iter([("routes".to_owned(), Value::Table(section))]);
+        let _ = writeln!(text, "\n{section}");
+    }
     for stream in &config.streams {
         text.push('\n');
         text.push_str(&stream.to_toml());
     }
-    text
+    // What a text of the configuration looks like was put in already.
+    escaped(&text)
 }
 
 /// Properties in a section of their own, without the values of secrets.

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Nothing is silently mended: an unknown key, a value without a unit or beyond its bounds refuses the start,
-//! with key, value and bound. Nothing else in the program reads the environment.
+//! with key, value and bound. Nothing else in the program reads the environment; files may name any variable of it
+//! (interpolation.rs).
 
 mod access;
 mod check;
@@ -19,9 +20,11 @@ mod demo;
 mod destinations;
 mod effective;
 mod event_sources;
+mod interpolation;
 mod messages;
 mod problem;
 mod reading;
+mod routes;
 mod run;
 mod secret;
 mod settings;
@@ -33,7 +36,12 @@ pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use event_sources::{EventSourceConfig, EventSourceKind, OutboxConfig, QueueConfig, ResponsesConfig};
 pub use messages::MessagesConfig;
+pub use interpolation::Variables;
 pub use problem::{Problem, Problems};
+pub use routes::{
+    AnswerConfig, FixedConfig, GetConfig, PostConfig, RouteConfig, RouteKind, RouteMethod, RoutePath,
+    WsConfig,
+};
 pub use run::{
     AnalyticsConfig, Config, IngestConfig, JournalConfig, JournalKind, KafkaConfig, LakeConfig, Roles,
 };

@@ -13,6 +13,7 @@ use super::demo::{self, DemoConfig};
 use super::destinations::DestinationConfig;
 use super::event_sources::EventSourceConfig;
 use super::problem::Problems;
+use super::routes::RouteConfig;
 use super::secret::Properties;
 use super::worker::WorkerSettings;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub sources: Vec<EventSourceConfig>,
     /// The declared streams, or the starter streams.
     pub streams: Vec<StreamDeclaration>,
+    /// Further routes.
+    pub routes: Vec<RouteConfig>,
     /// Every setting's value, for `check`.
     pub(super) values: Values,
     /// What a process that only runs SQL is started with.
@@ -287,6 +290,7 @@ pub(super) fn build(
         destinations,
         sources: Vec::new(),
         streams,
+        routes: Vec::new(),
         values: values.clone(),
         for_worker: WorkerSettings::default(),
     }

@@ -1,9 +1,11 @@
-//! Where settings come from, and how they become one table: files in order, then the environment, then flags.
+//! Where settings come from, and how they become one table: files in order, each with the variables that it names,
+//! then the environment, then flags.
 
 use std::path::PathBuf;
 
 use toml::{Table, Value};
 
+use super::interpolation::{Variables, interpolate};
 use super::problem::Problems;
 use super::settings::{Kind, SETTINGS, Setting};
 
@@ -30,6 +32,8 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// Names of variables whose value is not UTF-8, or that are not UTF-8 themselves.
     pub unreadable: Vec<String>,
+    /// Every variable of the environment, for `${NAME}` in files.
+    pub variables: Variables,
     /// Keys and values from the command line, in the form of an environment variable's value.
     pub flags: Vec<(&'static str, String)>,
 }
@@ -39,6 +43,10 @@ impl Sources {
     #[must_use]
     pub fn with_environment(mut self) -> Self {
         for (name, value) in std::env::vars_os() {
+            if let Some(name) = name.to_str() {
+                self.variables
+                    .insert(name.to_owned(), value.to_str().map(str::to_owned));
+            }
             if !name.as_encoded_bytes().starts_with(b"TIDEMILL_") {
                 continue;
             }
@@ -92,7 +100,11 @@ pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
             Err(error) => problems.push(name, format!("read the file: {error}")),
             Ok(text) => match text.parse::<Table>() {
                 Err(error) => problems.push(name, format!("not TOML: {}", error.to_string().trim_end())),
-                Ok(table) => overlay(&mut merged, table),
+                Ok(mut table) => {
+                    interpolate(&mut table, &sources.variables, &mut problems);
+                    forget_other_way(&mut merged, &table);
+                    overlay(&mut merged, table);
+                }
             },
         }
     }
@@ -129,6 +141,30 @@ pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
     Ok(merged)
 }
 
+/// Sections whose members have secrets.
+const WITH_SECRETS: &[&str] = &["destinations", "sources"];
+
+/// A secret is given as it is or by the name of its file; what comes later goes first, in whichever of the two ways.
+fn forget_other_way(under: &mut Table, over: &Table) {
+    for section in WITH_SECRETS {
+        let (Some(Value::Table(under)), Some(Value::Table(over))) =
+            (under.get_mut(*section), over.get(*section))
+        else {
+            continue;
+        };
+        for (name, over) in over {
+            let (Some(Value::Table(under)), Value::Table(over)) = (under.get_mut(name), over) else {
+                continue;
+            };
+            for pair in [["url", "url_file"], ["password", "password_file"]] {
+                if pair.iter().any(|key| over.contains_key(*key)) {
+                    under.retain(|key, _| !pair.contains(&key));
+                }
+            }
+        }
+    }
+}
+
 /// Lays `over` on `under`, key by key.
 fn overlay(under: &mut Table, over: Table) {
     for (key, value) in over {
@@ -141,8 +177,19 @@ fn overlay(under: &mut Table, over: Table) {
     }
 }
 
-/// Sets a key from text. What is not of the setting's kind stays text, which the check then reports.
+/// Sets a key from text.
 fn set(table: &mut Table, setting: &Setting, text: &str) {
+    let mut over = value_of_text(setting, text);
+    for part in setting.key.rsplit('.') {
+        over = Value::Table(Table::from_iter([(part.to_owned(), over)]));
+    }
+    if let Value::Table(over) = over {
+        overlay(table, over);
+    }
+}
+
+/// A text as what a setting wants. What is not of its kind stays text, which the check then reports.
+pub(super) fn value_of_text(setting: &Setting, text: &str) -> Value {
     let value = match setting.kind {
         Kind::Flag => text.parse().map(Value::Boolean).ok(),
         Kind::Count(..) => text.parse().map(Value::Integer).ok(),
@@ -152,12 +199,5 @@ fn set(table: &mut Table, setting: &Setting, text: &str) {
         }
         Kind::Text | Kind::Bytes(..) | Kind::Span(..) | Kind::Word(_) | Kind::Properties => None,
     };
-    let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
-    let mut over = value;
-    for part in setting.key.rsplit('.') {
-        over = Value::Table(Table::from_iter([(part.to_owned(), over)]));
-    }
-    if let Value::Table(over) = over {
-        overlay(table, over);
-    }
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
 }

@@ -232,3 +232,109 @@ fn what_is_wrong_with_a_destination_is_said_with_its_key() {
     }
     assert!(!text.contains("secret"), "{text}");
 }
+
+#[test]
+fn variables_are_put_into_files_before_anything_is_checked() {
+    let (_directory, mut sources) = sources(
+        "listen = \"127.0.0.1:${SERVER_PORT:-8081}\"\nroles = \"${ROLES:-ingest,sink}\"\n\
+         [journal]\nkind = \"kafka\"\n[journal.kafka]\nbrokers = \"${BROKERS}\"\npartitions = \"${PARTITIONS:-3}\"\n\
+         create_topics = \"${CREATE:-false}\"\nretention = \"${RETENTION:-7d}\"\n\
+         properties = { \"sasl.password\" = \"${SASL}\", \"client.id\" = \"$${plain}\" }\n\
+         [destinations.db]\nkind = \"postgres\"\nurl = \"postgres://${DB_USER:-u}@h/d\"\npassword = \"${DB_PASSWORD}\"\n\
+         load_data = \"${LOAD:-false}\"\n\
+         [routes.\"GET /e\"]\nanswer = \"events\"\nstream = \"running\"\nlimit = \"${LIMIT:-10}\"\n\
+         columns = \"${COLUMNS:-user_id, duration}\"\n",
+    );
+    for (name, value) in [
+        ("BROKERS", "k:9092"),
+        ("SASL", "not-for-you"),
+        ("DB_PASSWORD", "12345"),
+        ("PARTITIONS", ""),
+    ] {
+        sources.variables.insert(name.to_owned(), Some(value.to_owned()));
+    }
+    let config = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.listen, ["127.0.0.1:8081".parse().expect("an address")]);
+    assert!(config.roles.ingest && config.roles.sink && !config.roles.analytics);
+    let kafka = &config.journal.kafka;
+    assert_eq!(
+        (kafka.brokers.as_str(), kafka.partitions, kafka.create_topics),
+        ("k:9092", Some(3), false)
+    );
+    assert_eq!(kafka.properties.0["client.id"], "${plain}");
+    assert_eq!(config.destinations[0].url.reveal(), "postgres://u:12345@h/d");
+    assert_eq!(config.routes.len(), 1);
+    let shown = effective(&config);
+    assert!(
+        !shown.contains("not-for-you") && !shown.contains("12345"),
+        "{shown}"
+    );
+    assert!(!format!("{config:?}{sources:?}").contains("not-for-you"));
+    // What is printed means the same again, without the variables, but for the secrets.
+    let (_again, again) = self::sources(&shown.replace(
+        "kind = \"postgres\"",
+        "kind = \"postgres\"\nurl = \"postgres://h/d\"",
+    ));
+    let same = load(&again).unwrap_or_else(|problems| panic!("{problems}\n{shown}"));
+    assert_eq!(same.journal.kafka.properties.0["client.id"], "${plain}");
+    assert_eq!(same.routes.len(), 1);
+
+    sources.variables = Variables::default();
+    let problems = load(&sources).expect_err("refused").to_string();
+    assert!(
+        problems.contains("journal.kafka.brokers: the variable `BROKERS` is not set"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("destinations.db.password: the variable `DB_PASSWORD`"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn a_later_file_adds_to_sections_and_gives_secrets_in_its_own_way() {
+    let (_first, mut sources) = self::sources(
+        "roles = [\"ingest\"]\n[destinations.db]\nkind = \"postgres\"\nurl = \"postgres://u@h/d\"\npassword_file = \"/nowhere\"\n\
+         [routes.\"GET /e\"]\nanswer = \"events\"\nstream = \"running\"\nlimit = 5\n",
+    );
+    let (_second, other) = self::sources(
+        "roles = [\"sink\"]\n[journal]\nkind = \"kafka\"\n[destinations.db]\npassword = \"p\"\n\
+         [routes.\"GET /e\"]\nlimit = 7\n[routes.\"GET /health\"]\nanswer = \"fixed\"\nbody = { status = \"ok\" }\n",
+    );
+    sources.files.extend(other.files);
+    let config = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(config.roles.sink && !config.roles.ingest);
+    assert_eq!(config.journal.kind, JournalKind::Kafka);
+    assert_eq!(config.destinations[0].url.reveal(), "postgres://u:p@h/d");
+    assert_eq!(config.routes.len(), 2);
+    assert!(effective(&config).contains("limit = 7"));
+}
+
+#[test]
+fn every_recipe_is_a_configuration_without_relative_paths() {
+    let recipes = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes"));
+    let mut found = 0;
+    for recipe in std::fs::read_dir(recipes).expect("there") {
+        let folder = recipe.expect("an entry").path();
+        let (own, servers) = (folder.join("tidemill.toml"), folder.join("servers.toml"));
+        if !own.exists() {
+            continue;
+        }
+        let name = folder.display();
+        let text = std::fs::read_to_string(&own).expect("there");
+        assert!(text.contains("\nroles = "), "{name} names its roles");
+        assert!(
+            !text.contains("\"./") && !text.contains("data_dir"),
+            "{name} has a path"
+        );
+        for files in [vec![own.clone()], vec![own.clone(), servers]] {
+            let sources = Sources {
+                files,
+                ..Sources::default()
+            };
+            load(&sources).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+            found += 1;
+        }
+    }
+    assert!(found >= 2, "there are recipes");
+}

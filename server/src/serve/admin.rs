@@ -18,6 +18,7 @@ use super::problem::{answer, problem};
 use super::readiness::Readiness;
 use super::{docs, openapi};
 use crate::access::{Caller, Scope, Streams};
+use crate::config::RouteConfig;
 
 const JSON: &str = "application/json";
 
@@ -25,6 +26,8 @@ const JSON: &str = "application/json";
 pub(super) struct Admin {
     metrics: PrometheusHandle,
     catalog: Catalog,
+    /// What the configuration adds to the routes.
+    routes: Vec<RouteConfig>,
     /// Whether requests need a token, which the documents then say.
     secured: bool,
     /// The document about every stream; others are made when they are asked for.
@@ -35,14 +38,16 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) fn new(
         catalog: &Catalog,
+        routes: &[RouteConfig],
         metrics: PrometheusHandle,
         readiness: Readiness,
         secured: bool,
     ) -> Self {
-        let openapi = document(catalog.iter().map(Arc::clone).collect(), secured);
+        let openapi = document(catalog.iter().map(Arc::clone).collect(), routes, secured);
         Self {
             metrics,
             catalog: catalog.clone(),
+            routes: routes.to_vec(),
             secured,
             openapi,
             readiness,
@@ -96,7 +101,7 @@ impl Admin {
         if seen.len() == self.catalog.iter().count() {
             return self.openapi.clone();
         }
-        document(seen, self.secured)
+        document(seen, &self.routes, self.secured)
     }
 
     fn metrics_for(&self, streams: &Streams) -> String {
@@ -110,8 +115,8 @@ impl Admin {
     }
 }
 
-fn document(streams: Vec<Arc<StreamDeclaration>>, secured: bool) -> Bytes {
-    openapi::document(&streams, secured).to_string().into()
+fn document(streams: Vec<Arc<StreamDeclaration>>, routes: &[RouteConfig], secured: bool) -> Bytes {
+    openapi::document(&streams, routes, secured).to_string().into()
 }
 
 /// What readiness found, for who may look into these streams: reasons name files and other streams.

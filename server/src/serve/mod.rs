@@ -27,6 +27,7 @@ pub(crate) mod sql_workers;
 mod stages;
 mod timed;
 mod tls;
+mod views;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -111,6 +112,7 @@ impl Server {
         let front = Arc::new(Front {
             routes: Arc::new(Routes::new(
                 &mut stages,
+                &config.routes,
                 recorder,
                 access,
                 Demo::new(config.demo.as_ref()),

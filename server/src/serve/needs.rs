@@ -8,13 +8,16 @@
 //! | `/v1/streams`, `/v1/stats`, `/v1/sql` | `read`; the answer is about the streams that may be read |
 //! | `GET /v1/streams/{stream}…` | `read` of the stream |
 //! | another method on `/v1/streams/{stream}/events`, a stream's own routes | `write` of the stream |
+//! | a configured view | `read` of each of its streams; nothing for a fixed answer |
 //! | anything else | to know which paths there are |
 //!
 //! What is forgotten here stays closed: a path that is not in the table needs the most, and whatever reaches the
 //! questions carries along what may be read.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use analytics::views::View;
 use http::Method;
 use ingest::Route;
 use percent_encoding::percent_decode_str;
@@ -27,6 +30,12 @@ use crate::access::{Need, Scope};
 pub(super) fn stream_of(path: &str) -> Option<Cow<'_, str>> {
     let name = path.strip_prefix("/v1/streams/")?.split('/').next()?;
     Some(percent_decode_str(name).decode_utf8_lossy())
+}
+
+/// The need of a request for a configured route that asks; `view` is absent when its answer is always the same, which
+/// is for whoever watches over the process.
+pub(super) fn of_view(view: Option<&Arc<View>>) -> Need<'_> {
+    view.map_or(Need::Nothing, |view| Need::OwnView(view.streams()))
 }
 
 /// The need of a request. `route` is what ingest makes of the path, `stream` what [`stream_of`] does.

@@ -1,4 +1,6 @@
-//! `GET /openapi.json`: OpenAPI 3.1, made of the declarations and the fixed routes.
+//! `GET /openapi.json`: OpenAPI 3.1, made of the declarations, the configured routes and the fixed ones.
+
+mod views;
 
 use std::sync::Arc;
 
@@ -6,12 +8,15 @@ use analytics::PAGE_EVENTS_MAX;
 use event::{FieldDeclaration, FieldType, RejectCode, StreamDeclaration, TimeUnit, UnknownFields};
 use serde_json::{Map, Value, json};
 
+use crate::config::RouteConfig;
+
 /// 0001-01-01 and 10000-01-01 in seconds since 1970: what lies between is a timestamp.
 const YEAR_1_S: i64 = -62_135_596_800;
 const YEAR_10000_S: i64 = 253_402_300_800;
 
-/// The document about these streams. `secured` says that requests need a token.
-pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Value {
+/// The document about these streams and the routes that are about them alone. `secured` says that requests need a
+/// token.
+pub(super) fn document(streams: &[Arc<StreamDeclaration>], routes: &[RouteConfig], secured: bool) -> Value {
     let mut paths = Map::new();
     let mut schemas = fixed_schemas();
     for stream in streams {
@@ -49,6 +54,11 @@ pub(super) fn document(streams: &[Arc<StreamDeclaration>], secured: bool) -> Val
         );
     }
     paths.extend(fixed_paths());
+    for (path, operation) in views::operations(routes, streams) {
+        // A path may take events as well.
+        let place = paths.entry(path).or_insert_with(|| json!({}));
+        place["get"] = operation;
+    }
     let security = if secured {
         json!([{ "token": [] }])
     } else {
@@ -377,7 +387,7 @@ mod tests {
     #[test]
     fn every_reference_of_the_document_leads_somewhere() {
         let rejects = Arc::new(StreamDeclaration::rejects());
-        let document = document(&[rejects], true);
+        let document = document(&[rejects], &[], true);
         let text = document.to_string();
         let references = text
             .split("\"$ref\":\"#")

@@ -1,10 +1,12 @@
 //! Which stage answers a request, once it is known who asks.
 //!
 //! Access is decided first, before anything about a route or a body is looked at, so that a refusal reveals nothing.
-//! Then the server's own routes come first, then what posts events, and everything else is a question.
+//! Then the server's own routes come first, then configured views, then what posts events, and everything else is a
+//! question.
 
 use std::sync::Arc;
 
+use analytics::{Analytics, Readable};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -22,7 +24,9 @@ use super::problem::problem;
 use super::sockets::Accepted;
 use super::stages::Stages;
 use super::tls::Tls;
+use super::views::{self, Meant, Views};
 use crate::access::{Access, Caller, Refusal};
+use crate::config::RouteConfig;
 
 /// Every stage that answers requests in this process.
 pub(super) struct Routes {
@@ -30,6 +34,8 @@ pub(super) struct Routes {
     demo: Demo,
     ingest: Option<Ingest>,
     questions: Option<axum::Router>,
+    /// What the configuration adds to the questions.
+    views: Views,
     /// Absent when everybody may do everything.
     access: Option<Access>,
 }
@@ -38,17 +44,20 @@ impl Routes {
     /// The routes of the stages that are open.
     pub(super) fn new(
         stages: &mut Stages,
+        configured: &[RouteConfig],
         metrics: PrometheusHandle,
         access: Option<Access>,
         demo: Demo,
     ) -> Self {
         let secured = access.is_some();
+        let analytics = stages.questions.take();
         Self {
-            admin: Admin::new(&stages.catalog, metrics, stages.readiness(), secured),
+            admin: Admin::new(&stages.catalog, configured, metrics, stages.readiness(), secured),
             demo,
             access,
             ingest: stages.ingest.clone(),
-            questions: stages.questions.take(),
+            questions: analytics.as_ref().map(Analytics::router),
+            views: Views::new(configured, analytics),
         }
     }
 
@@ -70,11 +79,14 @@ impl Routes {
         let own = Admin::has(path) || Demo::has(path);
         let route = self.ingest.as_ref().filter(|_| !own);
         let route = route.and_then(|ingest| ingest.route(path));
-        let caller = match self.admit(&request, route.as_ref()) {
+        let found = self.views.at(path);
+        let only_asks = found.is_some() && route.is_none();
+        let meant = found.filter(|_| views::asks(request.method()));
+        let caller = match self.admit(&request, route.as_ref(), meant.as_ref()) {
             Ok(caller) => caller,
             Err(refusal) => return refused(&refusal, &request),
         };
-        let takes = !own && takes(request.method(), path, route.is_some());
+        let takes = !own && meant.is_none() && takes(request.method(), path, route.is_some());
         if let Some(ingest) = self.ingest.as_ref().filter(|_| takes) {
             return ingest.handle(request).await.map(Body::new);
         }
@@ -83,6 +95,15 @@ impl Routes {
             self.demo.answer(request.method(), path)
         } else if own {
             self.admin.answer(&request, &caller).await
+        } else if let Some(meant) = meant {
+            let readable = caller.readable().unwrap_or_else(Readable::all);
+            let (method, query) = (request.method(), request.uri().query());
+            let readiness = &self.admin.readiness;
+            self.views
+                .answer(meant, method, query, &readable, readiness)
+                .await
+        } else if only_asks {
+            views::not_allowed()
         } else if takes {
             problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`")
         } else {
@@ -96,10 +117,18 @@ impl Routes {
     }
 
     /// On whose behalf the request is made, if it may be.
-    fn admit<B>(&self, request: &Request<B>, route: Option<&Route>) -> Result<Caller, Refusal> {
+    fn admit<B>(
+        &self,
+        request: &Request<B>,
+        route: Option<&Route>,
+        meant: Option<&Meant<'_>>,
+    ) -> Result<Caller, Refusal> {
         let Some(access) = &self.access else {
             return Ok(Caller::Everybody);
         };
+        if let Some(meant) = meant {
+            return access.admit(request.headers(), &needs::of_view(meant.view()));
+        }
         let path = request.uri().path();
         let stream = needs::stream_of(path);
         let need = needs::of(request.method(), path, route, stream.as_deref());

@@ -107,7 +107,7 @@ pub enum StartError {
 pub(super) struct Stages {
     pub(super) catalog: Catalog,
     pub(super) ingest: Option<Ingest>,
-    pub(super) questions: Option<axum::Router>,
+    pub(super) questions: Option<Analytics>,
     sources: Option<Sources>,
     open_journal: OpenJournal,
     tables: Vec<Arc<Table>>,
@@ -184,8 +184,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     let questions = match &lake {
         Some(lake) if analytics => {
             let sql = sql_workers::place(config);
-            let opened = open_questions(config, &catalog, &journal, lake, sql).await?;
-            Some(opened.router())
+            Some(open_questions(config, &catalog, &journal, lake, sql).await?)
         }
         _ => None,
     };

@@ -1,0 +1,8 @@
+//! The recipes: each started from its own files, and asked as the clients of the system that it replaces ask.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod runify;
+mod starter;
+#[path = "../harness/tour.rs"]
+mod tour;
