@@ -35,8 +35,8 @@ pub use access::{AccessConfig, TlsConfig};
 pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use event_sources::{EventSourceConfig, EventSourceKind, OutboxConfig, QueueConfig, ResponsesConfig};
-pub use messages::MessagesConfig;
 pub use interpolation::Variables;
+pub use messages::MessagesConfig;
 pub use problem::{Problem, Problems};
 pub use routes::{
     AnswerConfig, FixedConfig, GetConfig, PostConfig, RouteConfig, RouteKind, RouteMethod, RoutePath,
