@@ -184,6 +184,8 @@ fn write_value(column: &ArrayRef, kind: &FieldType, row: usize, out: &mut Vec<u8
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
             write_text(uuid.hyphenated().encode_lower(&mut text), out);
         }
+        // As the lake has it.
+        (FieldType::Uuid, DataType::Utf8) => write_text(column.as_string::<i32>().value(row), out),
         (FieldType::Timestamp { unit }, DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, _)) => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
             match unit {
@@ -205,8 +207,9 @@ fn number(value: i64, out: &mut Vec<u8>) {
     write!(out, "{value}").expect("writing a number to memory does not fail");
 }
 
-/// Writes `"2024-09-10T09:12:33.000001Z"`, with digits of a fraction only where there is one.
-fn write_moment(micros: i64, out: &mut Vec<u8>) {
+/// Writes `"2024-09-10T09:12:33.000001Z"` with its quotes, of microseconds since 1970 UTC; digits of a fraction stand
+/// only where there is one.
+pub fn write_moment(micros: i64, out: &mut Vec<u8>) {
     let moment = Moment::of(micros);
     out.push(b'"');
     moment.write_seconds(out, b'T');

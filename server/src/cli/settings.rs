@@ -25,7 +25,7 @@ pub(crate) struct SettingsArgs {
     /// Allow listeners that other machines reach although there are no tokens
     #[arg(long)]
     allow_remote: bool,
-    /// What this process does: all, ingest, sink, analytics, sources; may be repeated
+    /// What this process does: all, ingest, sink, analytics, sources, assign; may be repeated
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
 }

@@ -30,8 +30,14 @@ pub(super) enum Checked {
 /// A value for every setting, by key.
 pub(super) type Values = BTreeMap<&'static str, Checked>;
 
-/// Tables whose keys are names that somebody chose.
-const NAMED_TABLES: &[&str] = &["streams", "destinations", "sources", "routes"];
+/// Tables that are read elsewhere: most of their keys are names that somebody chose.
+const NAMED_TABLES: &[&str] = &[
+    "streams",
+    "destinations",
+    "sources",
+    "routes",
+    super::assign::SECTION,
+];
 
 pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     let mut problems = Problems::default();
@@ -58,6 +64,7 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     config.roles.sources &= !sources.is_empty();
     config.sources = sources;
     config.routes = routes;
+    super::assign::attach(merged, &mut config, &mut problems);
     problems.none()?;
     Ok(config)
 }

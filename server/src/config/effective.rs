@@ -9,6 +9,7 @@ use event::units::{format_bytes, format_duration};
 
 use toml::{Table, Value};
 
+use super::assign::AssignConfig;
 use super::check::Checked;
 use super::interpolation::escaped;
 use super::run::Config;
@@ -46,7 +47,19 @@ pub(super) fn render(config: &Config) -> String {
         let section = Table::from_iter([("routes".to_owned(), Value::Table(section))]);
         let _ = writeln!(text, "\n{section}");
     }
-    for stream in &config.streams {
+    if let Some(assign) = &config.assign {
+        let section = Table::from_iter([("assign".to_owned(), Value::Table(assign.shown.clone()))]);
+        let _ = writeln!(text, "\n# urls are not shown\n{section}");
+    }
+    let declared_elsewhere = config
+        .assign
+        .as_ref()
+        .map_or_else(Vec::new, AssignConfig::own_streams);
+    for stream in config
+        .streams
+        .iter()
+        .filter(|stream| !declared_elsewhere.contains(&stream.name))
+    {
         text.push('\n');
         text.push_str(&stream.to_toml());
     }

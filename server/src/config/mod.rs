@@ -15,6 +15,7 @@
 //! (interpolation.rs).
 
 mod access;
+mod assign;
 mod check;
 mod demo;
 mod destinations;
@@ -31,6 +32,7 @@ mod settings;
 mod sources;
 mod worker;
 
+pub use self::assign::{AssignConfig, AssignPlace};
 pub use access::{AccessConfig, TlsConfig};
 pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};

@@ -8,6 +8,7 @@ use event::StreamDeclaration;
 use lake::{Location, StoreSettings};
 
 use super::access::{self, AccessConfig};
+use super::assign::AssignConfig;
 use super::check::{Checked, Values};
 use super::demo::{self, DemoConfig};
 use super::destinations::DestinationConfig;
@@ -50,6 +51,8 @@ pub struct Config {
     pub streams: Vec<StreamDeclaration>,
     /// Further routes.
     pub routes: Vec<RouteConfig>,
+    /// Which events are handed to people; nobody's when absent.
+    pub assign: Option<AssignConfig>,
     /// Every setting's value, for `check`.
     pub(super) values: Values,
     /// What a process that only runs SQL is started with.
@@ -67,6 +70,8 @@ pub struct Roles {
     pub analytics: bool,
     /// Brings events from databases and brokers; never without a configured source.
     pub sources: bool,
+    /// Hands events to people; only when that is configured.
+    pub assign: bool,
 }
 
 /// Where accepted events become durable.
@@ -291,6 +296,8 @@ pub(super) fn build(
         sources: Vec::new(),
         streams,
         routes: Vec::new(),
+        // Read when everything that it is about is known.
+        assign: None,
         values: values.clone(),
         for_worker: WorkerSettings::default(),
     }
@@ -333,6 +340,7 @@ fn roles(words: &[String]) -> Roles {
         sink: has("sink"),
         analytics: has("analytics"),
         sources: has("sources"),
+        assign: has("assign"),
     }
 }
 

@@ -79,7 +79,7 @@ const fn setting(key: &'static str, kind: Kind, default: &'static str, about: &'
 }
 
 /// The words of `roles`.
-pub(super) const ROLES: &[&str] = &["all", "ingest", "sink", "analytics", "sources"];
+pub(super) const ROLES: &[&str] = &["all", "ingest", "sink", "analytics", "sources", "assign"];
 
 /// Every setting, in the order in which they are printed.
 pub const SETTINGS: &[Setting] = &[

@@ -115,7 +115,10 @@ pub(super) fn merge(sources: &Sources) -> Result<Table, Problems> {
         if OTHER_VARIABLES.contains(&name.as_str()) {
             continue;
         }
-        match super::destinations::set_from_variable(&mut merged, name, value) {
+        let taken = super::destinations::set_from_variable(&mut merged, name, value);
+        let taken =
+            taken.and_then(|taken| Ok(taken || super::assign::set_from_variable(&mut merged, name, value)?));
+        match taken {
             Ok(false) => {}
             Ok(true) => continue,
             Err(message) => {

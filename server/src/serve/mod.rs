@@ -1,13 +1,14 @@
 //! The running server: every stage of the configured roles, the sockets in front of them, and their ordered end.
 //!
 //! ```text
-//! start:     data_dir ► catalog ► journal (recovery) ► lake ► sink ► analytics ► ingest ► sockets
-//! shutdown:  sockets, sources ► requests in flight ► sink: read on, roll, commit ► journal            (I-7)
+//! start:     data_dir ► catalog ► journal (recovery) ► lake ► sink ► assign ► analytics ► ingest ► sockets
+//! shutdown:  sockets, sources ► requests in flight ► assign ► sink: read on, roll, commit ► journal   (I-7)
 //! ```
 //!
 //! Each part is stopped when everything that feeds it has ended, and whoever is late is named every 5 s.
 
 mod admin;
+mod assigning;
 mod catalog;
 mod demo;
 mod destinations;

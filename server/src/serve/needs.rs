@@ -9,6 +9,8 @@
 //! | `GET /v1/streams/{stream}…` | `read` of the stream |
 //! | another method on `/v1/streams/{stream}/events`, a stream's own routes | `write` of the stream |
 //! | a configured view | `read` of each of its streams; nothing for a fixed answer |
+//! | `GET /health` where events are handed to people | nothing |
+//! | `/users/…`, `/assignments/…` there | `write` of the stream of assignments |
 //! | anything else | to know which paths there are |
 //!
 //! What is forgotten here stays closed: a path that is not in the table needs the most, and whatever reaches the
@@ -36,6 +38,14 @@ pub(super) fn stream_of(path: &str) -> Option<Cow<'_, str>> {
 /// is for whoever watches over the process.
 pub(super) fn of_view(view: Option<&Arc<View>>) -> Need<'_> {
     view.map_or(Need::Nothing, |view| Need::OwnView(view.streams()))
+}
+
+/// The need of a request about people and their assignments, which are of that stream.
+pub(super) fn of_assigning<'a>(path: &str, assignments: &'a str) -> Need<'a> {
+    match path {
+        "/health" => Need::Nothing,
+        _ => Need::Stream(Scope::Write, assignments),
+    }
 }
 
 /// The need of a request. `route` is what ingest makes of the path, `stream` what [`stream_of`] does.

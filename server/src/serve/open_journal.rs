@@ -34,6 +34,8 @@ pub(super) enum JournalHealth {
     Embedded(watch::Receiver<Health>),
     /// Of the one on Kafka.
     Kafka(watch::Receiver<KafkaHealth>),
+    /// This process has none, and needs none.
+    Absent,
 }
 
 impl OpenJournal {
@@ -91,6 +93,7 @@ impl JournalHealth {
                     Err(message.clone())
                 }
             },
+            Self::Absent => Ok(()),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Whether this process can do what it is there for, found out when somebody asks.
 //!
 //! Ready means: the journal takes appends and the disk has more than its reserve free (ingest), the lake answers
-//! (sink, analytics) and can be written (sink), and no shutdown has begun. Lag does not change it, but is in the body;
+//! (sink, analytics) and can be written (sink), what a process needs that only assigns answers, and no shutdown has
+//! begun. Lag does not change it, but is in the body;
 //! nor does a database that is away, since its rows wait in the journal and nothing else waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use assign::{Assign, Health};
 use lake::Table;
 use serde_json::{Value, json};
 use sink::{DatabaseProgress, LakeProgress, StreamProgress};
@@ -30,6 +32,7 @@ pub(super) struct Readiness {
     pub(super) sink: Option<LakeProgress>,
     pub(super) databases: Vec<DatabaseProgress>,
     pub(super) sources: Option<SourcesProgress>,
+    pub(super) assign: Option<Assign>,
     pub(super) draining: AtomicBool,
 }
 
@@ -44,7 +47,14 @@ impl Readiness {
         let draining = self.draining.load(Ordering::Relaxed);
         let journal = self.journal.check(self.takes_events);
         let lake = self.lake().await;
-        let ready = !draining && journal.is_ok() && lake.is_ok();
+        let assign = match &self.assign {
+            Some(assign) => Some(assign.desk().health().await),
+            None => None,
+        };
+        // Whoever does other things as well goes on with them when servers of assigning are away.
+        let only_assigns = !self.takes_events && self.tables.is_empty() && self.sink.is_none();
+        let assigns = !only_assigns || assign.as_ref().is_none_or(Health::is_good);
+        let ready = !draining && journal.is_ok() && lake.is_ok() && assigns;
         let state = |found: &Result<(), String>| match found {
             Ok(()) => json!({ "ok": true }),
             Err(reason) => json!({ "ok": false, "reason": reason }),
@@ -57,6 +67,7 @@ impl Readiness {
             "sink": self.sink_lag().await,
             "destinations": self.destinations_lag().await,
             "sources": self.sources.as_ref().map_or(Value::Null, event_sources::state),
+            "assign": assign.map(|health| parts(&health, state)),
         });
         (ready, body)
     }
@@ -101,6 +112,15 @@ impl Readiness {
         }
         Value::Object(all)
     }
+}
+
+/// How each part of assigning is.
+fn parts(health: &Health, state: impl Fn(&Result<(), String>) -> Value) -> Value {
+    let parts = health
+        .parts
+        .iter()
+        .map(|(part, found)| ((*part).to_owned(), state(found)));
+    Value::Object(parts.collect())
 }
 
 /// How far this process's partitions are.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use analytics::{Analytics, Readable};
 use axum::body::Body;
 use bytes::Bytes;
+use event::StreamName;
 use http::{Method, Request, Response, StatusCode};
 use ingest::http::HttpOptions;
 use ingest::{Ingest, Route, TraceContext};
@@ -36,6 +37,8 @@ pub(super) struct Routes {
     questions: Option<axum::Router>,
     /// What the configuration adds to the questions.
     views: Views,
+    /// With the stream whose writers may use it.
+    assign: Option<(axum::Router, StreamName)>,
     /// Absent when everybody may do everything.
     access: Option<Access>,
 }
@@ -58,6 +61,10 @@ impl Routes {
             ingest: stages.ingest.clone(),
             questions: analytics.as_ref().map(Analytics::router),
             views: Views::new(configured, analytics),
+            assign: stages
+                .assign
+                .as_ref()
+                .map(|assign| (assign.service.router(), assign.stream.clone())),
         }
     }
 
@@ -77,16 +84,19 @@ impl Routes {
     {
         let path = request.uri().path();
         let own = Admin::has(path) || Demo::has(path);
-        let route = self.ingest.as_ref().filter(|_| !own);
+        let assigning = self.assign.as_ref().filter(|_| !own && assign::http::has(path));
+        let route = self.ingest.as_ref().filter(|_| !own && assigning.is_none());
         let route = route.and_then(|ingest| ingest.route(path));
-        let found = self.views.at(path);
+        let found = self.views.at(path).filter(|_| assigning.is_none());
         let only_asks = found.is_some() && route.is_none();
         let meant = found.filter(|_| views::asks(request.method()));
-        let caller = match self.admit(&request, route.as_ref(), meant.as_ref()) {
+        let people = assigning.map(|(_, stream)| stream);
+        let caller = match self.admit(&request, route.as_ref(), meant.as_ref(), people) {
             Ok(caller) => caller,
             Err(refusal) => return refused(&refusal, &request),
         };
-        let takes = !own && meant.is_none() && takes(request.method(), path, route.is_some());
+        let asks = own || meant.is_some() || assigning.is_some();
+        let takes = !asks && takes(request.method(), path, route.is_some());
         if let Some(ingest) = self.ingest.as_ref().filter(|_| takes) {
             return ingest.handle(request).await.map(Body::new);
         }
@@ -104,6 +114,9 @@ impl Routes {
                 .await
         } else if only_asks {
             views::not_allowed()
+        } else if let Some((router, _)) = assigning {
+            let answered = router.clone().oneshot(request.map(Body::new)).await;
+            answered.unwrap_or_else(|never| match never {})
         } else if takes {
             problem(StatusCode::NOT_FOUND, "this process has not the role `ingest`")
         } else {
@@ -122,6 +135,7 @@ impl Routes {
         request: &Request<B>,
         route: Option<&Route>,
         meant: Option<&Meant<'_>>,
+        assigning: Option<&StreamName>,
     ) -> Result<Caller, Refusal> {
         let Some(access) = &self.access else {
             return Ok(Caller::Everybody);
@@ -131,7 +145,10 @@ impl Routes {
         }
         let path = request.uri().path();
         let stream = needs::stream_of(path);
-        let need = needs::of(request.method(), path, route, stream.as_deref());
+        let need = match assigning {
+            Some(stream) => needs::of_assigning(path, stream.as_str()),
+            None => needs::of(request.method(), path, route, stream.as_deref()),
+        };
         access.admit(request.headers(), &need)
     }
 

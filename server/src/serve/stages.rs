@@ -22,6 +22,7 @@ use lake::{Lake, LakeOptions, Table};
 use sink::{DatabaseSink, LakeSink};
 use sources::Sources;
 
+use super::assigning::{self, Assigning};
 use super::catalog::{self, CatalogError};
 use super::destinations;
 use super::event_sources;
@@ -30,7 +31,7 @@ use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
 use super::sql_workers;
 use super::timed::TimedJournal;
-use crate::config::{Config, JournalKind, Roles};
+use crate::config::{AssignConfig, Config, JournalKind, Roles};
 
 /// Where queries keep per-file aggregates and spill, in the data directory.
 const QUERIES: &str = "analytics";
@@ -92,6 +93,9 @@ pub enum StartError {
     /// Questions cannot be answered.
     #[error("start analytics")]
     Analytics(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Events cannot be handed to people.
+    #[error("start assigning")]
+    Assign(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Tokens or certificates cannot be used.
     #[error(transparent)]
     Access(#[from] crate::access::AccessError),
@@ -108,8 +112,10 @@ pub(super) struct Stages {
     pub(super) catalog: Catalog,
     pub(super) ingest: Option<Ingest>,
     pub(super) questions: Option<Analytics>,
+    pub(super) assign: Option<Assigning>,
     sources: Option<Sources>,
-    open_journal: OpenJournal,
+    /// Absent where nothing needs one.
+    open_journal: Option<OpenJournal>,
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
     databases: Vec<DatabaseSink>,
@@ -126,9 +132,16 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         sink,
         analytics,
         sources,
-        ..
+        assign,
     } = config.roles;
-    let writes = ingest || sink || sources;
+    let assign = config.assign.as_ref().filter(|_| assign);
+    if let Some(assign) = assign
+        && !(ingest || sink || analytics || sources)
+        && let Some(started) = assigning::start_with_servers(assign)?
+    {
+        return Ok(Stages::of_servers(started));
+    }
+    let writes = ingest || sink || sources || assign.is_some_and(AssignConfig::is_embedded);
     let sink_runtime = sink.then(SinkRuntime::start).transpose();
     let sink_runtime = sink_runtime.map_err(|error| StartError::Thread(error.to_string()))?;
     let_the_sink_go_first();
@@ -151,6 +164,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     if sink || ((ingest || sources) && !kafka) {
         check_positions(&*journal, &tables).await?;
     }
+    let archive = tables.clone();
     if !sink && !analytics {
         if !kafka {
             tracing::warn!("the role `sink` is missing here: the journal grows until a process with it runs");
@@ -188,6 +202,10 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         }
         _ => None,
     };
+    let assigned = match assign {
+        Some(assign) => Some(assigning::start(config, assign, &catalog, &journal, &archive).await?),
+        None => None,
+    };
     let ingest = ingest.then(|| {
         let options = IngestOptions {
             durability: journal.durability(),
@@ -195,7 +213,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
             ..IngestOptions::default()
         };
         Ingest::new(
-            declared(config, &catalog),
+            taken(config, &catalog),
             Batcher::new(Arc::clone(&journal)),
             options,
         )
@@ -211,7 +229,8 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         ingest,
         questions,
         sources,
-        open_journal,
+        assign: assigned,
+        open_journal: Some(open_journal),
         tables,
         sink: lake_sink,
         databases,
@@ -221,22 +240,41 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
 }
 
 impl Stages {
+    /// A process that only assigns, around servers: it has no journal and no lake.
+    fn of_servers(assign: Assigning) -> Self {
+        Self {
+            catalog: Catalog::new([]),
+            ingest: None,
+            questions: None,
+            sources: None,
+            assign: Some(assign),
+            open_journal: None,
+            tables: Vec::new(),
+            sink: None,
+            databases: Vec::new(),
+            _lake: None,
+            _sink_runtime: None,
+        }
+    }
+
     /// What readiness is found out from.
     pub(super) fn readiness(&self) -> Readiness {
         Readiness {
             takes_events: self.ingest.is_some() || self.sources.is_some(),
-            journal: self.open_journal.health(),
+            journal: self.journal_health(),
             tables: self.tables.clone(),
             sink: self.sink.as_ref().map(LakeSink::progress),
             databases: self.databases.iter().map(DatabaseSink::progress).collect(),
             sources: self.sources.as_ref().map(Sources::progress),
+            assign: self.assign.as_ref().map(|assign| assign.service.clone()),
             draining: false.into(),
         }
     }
 
     /// Whether the journal takes events, now and later.
     pub(super) fn journal_health(&self) -> JournalHealth {
-        self.open_journal.health()
+        let open = self.open_journal.as_ref();
+        open.map_or(JournalHealth::Absent, OpenJournal::health)
     }
 
     /// Waits until an fsync of the lake fails, and gives the reason (I-8). For ever when all is well.
@@ -255,6 +293,9 @@ impl Stages {
         }
         drop(self.questions);
         drop(self.ingest);
+        if let Some(assign) = self.assign {
+            assign.service.shutdown().await;
+        }
         // Side by side: one that is away must not take the time of the others (I-5).
         let databases = join_all(self.databases.into_iter().map(DatabaseSink::shutdown));
         let lake = async {
@@ -263,8 +304,21 @@ impl Stages {
             }
         };
         join(lake, databases).await;
-        self.open_journal.close().await;
+        if let Some(open_journal) = self.open_journal {
+            open_journal.close().await;
+        }
     }
+}
+
+/// The declared streams that events may be posted to.
+fn taken(config: &Config, catalog: &Catalog) -> Catalog {
+    let own = config
+        .assign
+        .as_ref()
+        .map_or_else(Vec::new, AssignConfig::own_streams);
+    let declared = declared(config, catalog);
+    let posted = declared.iter().filter(|stream| !own.contains(&stream.name));
+    Catalog::new(posted.map(|stream| StreamDeclaration::clone(stream)))
 }
 
 /// The streams that events are taken for. What is stored and no longer declared can still be asked for.
