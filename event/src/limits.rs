@@ -20,6 +20,10 @@ pub const JSON_DEPTH_MAX: usize = 64;
 /// Longest line, in bytes. Above it an "event" is a file, and one line must fit into a record many times.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of an envelope beside the events in it. It is kept until its end, and what goes into every event is read
+/// from it: the same bound as for one event.
+pub const ENVELOPE_BYTES_MAX: usize = LINE_BYTES_MAX;
+
 /// Longest string when a field declares no `max_bytes`: what MySQL's TEXT takes.
 pub const STRING_BYTES_MAX: usize = 65_535;
 
@@ -50,6 +54,8 @@ pub const BATCH_BYTES_TARGET: usize = 4 << 20;
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(BATCH_BYTES_TARGET + 4 * LINE_BYTES_MAX <= RECORD_BYTES_MAX);
+// What an envelope adds to a batch is at most `BATCH_BYTES_TARGET`, or one row's worth.
+const _: () = assert!(2 * BATCH_BYTES_TARGET + 4 * LINE_BYTES_MAX + ENVELOPE_BYTES_MAX <= RECORD_BYTES_MAX);
 
 /// Longest `Idempotency-Key`, in bytes: room for any uuid, hash or compound key that clients use.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

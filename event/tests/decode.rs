@@ -1,7 +1,11 @@
 //! The decoder against an oracle (serde_json and a few lines of model), on generated and mutated bodies.
 
+#[path = "decode/envelope.rs"]
+mod envelope;
 #[path = "decode/model.rs"]
 mod model;
+#[path = "decode/parameters.rs"]
+mod parameters;
 
 use std::sync::Arc;
 

@@ -10,8 +10,9 @@ use journal::Durability;
 use serde::Serialize;
 
 use crate::TraceContext;
+use crate::post::{self, InvalidAnswer};
 
-const EVENTS_REJECTED: HeaderName = HeaderName::from_static("events-rejected");
+pub(crate) const EVENTS_REJECTED: HeaderName = HeaderName::from_static("events-rejected");
 
 /// What became of a request, all of it durable.
 pub(crate) struct Outcome<'a> {
@@ -75,14 +76,24 @@ impl Outcome<'_> {
         }
     }
 
-    /// The HTTP answer.
-    pub(crate) fn into_response(self, trace: &TraceContext) -> Response<Full<Bytes>> {
+    /// The HTTP answer; `invalid` is what the route says when nothing was accepted.
+    pub(crate) fn into_response(
+        self,
+        invalid: Option<&InvalidAnswer>,
+        trace: &TraceContext,
+    ) -> Response<Full<Bytes>> {
+        let invalid = invalid.filter(|_| self.accepted == 0);
+        let declared = invalid
+            .and_then(|invalid| post::all_rejected(invalid, self.rejected, self.rejects.first(), trace));
+        if let Some(response) = declared {
+            return response;
+        }
         let mut body =
             serde_json::to_vec(&self.document(trace.trace_id)).expect("texts and numbers are always JSON");
         // For the prompt of whoever asked with curl.
         body.push(b'\n');
         let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = self.status();
+        *response.status_mut() = invalid.map_or_else(|| self.status(), |invalid| invalid.status);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.rejected > 0 {

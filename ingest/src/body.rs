@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use crate::admission::Reservation;
 use crate::http::BodyReadError;
 use crate::inflate::{InflateError, Inflater};
-use crate::request::{self, Head};
+use crate::request::{self, Head, QUERY_BODY_BYTES_MAX};
 use crate::{IngestOptions, Problem};
 
 /// Most bytes that are decoded before other tasks of the thread get their turn.
@@ -104,7 +104,27 @@ where
     if let Some(inflater) = inflater {
         receiver.take(inflater.finish()?).await?;
     }
-    Ok(receiver.decoder.finish()?)
+    receiver.finish().await
+}
+
+/// Reads a body that means nothing, so that the connection can go on.
+pub(crate) async fn discard<B>(mut body: B) -> Result<(), ReceiveError>
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+    B::Error: Into<BoxError>,
+{
+    let mut received = 0;
+    while let Some(frame) = Pin::new(&mut body).frame().await {
+        let frame = frame.map_err(|error| transport_error(error.into()))?;
+        received += frame.into_data().map_or(0, |chunk| chunk.len());
+        if received > QUERY_BODY_BYTES_MAX {
+            return Err(ReceiveError::TooLarge {
+                limit_bytes: QUERY_BODY_BYTES_MAX,
+                what: "sent",
+            });
+        }
+    }
+    Ok(())
 }
 
 struct Receiver<'a> {
@@ -149,6 +169,20 @@ impl Receiver<'_> {
             self.column_bytes += batch.get_array_memory_size();
         }
         self.batches_seen = closed.len();
+        self.check_columns()
+    }
+
+    /// Ends the body. What its envelope adds to every event is bounded before it is there.
+    async fn finish(mut self) -> Result<Decoded, ReceiveError> {
+        self.column_bytes += self.decoder.end()?;
+        self.check_columns()?;
+        while self.decoder.fill_next()? {
+            tokio::task::yield_now().await;
+        }
+        Ok(self.decoder.finish()?)
+    }
+
+    fn check_columns(&mut self) -> Result<(), ReceiveError> {
         let limit_bytes = self.limit.saturating_mul(COLUMNS_PER_BODY_MAX);
         if self.column_bytes > limit_bytes {
             return Err(ReceiveError::TooLarge {
@@ -186,10 +220,20 @@ impl ReceiveError {
                     .retry_after(options.outage_retry_after)
             }
             Self::Inflate(error) => bad("invalid-encoding", error.to_string()),
-            Self::Body(error) => bad("invalid-json", error.to_string()),
+            Self::Body(error) => body_problem(&error),
         };
         problem.close()
     }
+}
+
+/// The 400 of a body, or of parameters, that are not what they are to be.
+pub(crate) fn body_problem(error: &BodyError) -> Problem {
+    let kind = match error {
+        BodyError::NotJson { .. } => "invalid-json",
+        BodyError::NoEnvelope { .. } => "invalid-envelope",
+        BodyError::BadParameters { .. } => "invalid-query",
+    };
+    Problem::new(StatusCode::BAD_REQUEST, kind, error.to_string())
 }
 
 /// The 429 of a request that the byte budget has no room for.

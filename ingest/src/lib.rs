@@ -22,6 +22,7 @@ pub mod http;
 mod inflate;
 mod media;
 mod options;
+mod post;
 pub mod problem;
 mod request;
 pub mod route;
@@ -29,6 +30,7 @@ mod service;
 pub mod trace;
 
 pub use options::IngestOptions;
+pub use post::{FixedAnswer, InvalidAnswer, MESSAGE_PLACE, PostRoute, PostSource};
 pub use problem::Problem;
 pub use route::Route;
 pub use service::Ingest;

@@ -8,6 +8,9 @@ use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 pub(crate) const TYPES: &str =
     "application/x-ndjson, application/ndjson, application/jsonl, text/plain, application/json";
 
+/// The types that are taken where a body is one document.
+pub(crate) const DOCUMENT_TYPES: &str = "application/json, text/plain";
+
 /// The encodings that are taken, for messages and `Accept-Encoding`.
 pub(crate) const ENCODINGS: &str = "gzip, zstd, deflate, br, identity";
 
@@ -68,6 +71,28 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, String> {
     };
     check_charset(parts)?;
     Ok(format)
+}
+
+/// Reads `Content-Type` where a body is one JSON document whatever it is called: browsers send a beacon as
+/// `text/plain`, or without a type.
+///
+/// # Errors
+/// What is wrong, for the detail of a 415.
+pub(crate) fn check_document(headers: &HeaderMap) -> Result<(), String> {
+    if !headers.contains_key(CONTENT_TYPE) {
+        return Ok(());
+    }
+    format(headers)?;
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = text.unwrap_or_default().split(';').next().unwrap_or_default();
+    let lines = media_type.to_ascii_lowercase();
+    if lines.contains("ndjson") || lines.contains("jsonl") {
+        return Err(format!(
+            "`Content-Type` is `{}`, but the body is one document here; it must be one of {DOCUMENT_TYPES}",
+            shortened(media_type.trim())
+        ));
+    }
+    Ok(())
 }
 
 /// JSON is UTF-8; US-ASCII is a part of it. Other parameters mean nothing here.
@@ -186,6 +211,23 @@ mod tests {
             "{form}"
         );
         assert!(format(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_document_may_come_as_a_beacon_sends_it_but_not_as_lines() {
+        let of = |value| check_document(&with(CONTENT_TYPE, &[value]));
+        for good in ["application/json", "text/plain;charset=UTF-8", "Text/Plain"] {
+            assert_eq!(of(good), Ok(()), "{good}");
+        }
+        assert_eq!(check_document(&HeaderMap::new()), Ok(()));
+        for bad in [
+            "application/x-ndjson",
+            "application/jsonl",
+            "application/x-www-form-urlencoded",
+            "text/plain; charset=utf-16",
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use event::limits::{BODY_BYTES_MAX, BODY_COMPRESSED_BYTES_MAX};
 use journal::Durability;
 
+use crate::PostRoute;
+
 /// Settings of [`Ingest`].
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
@@ -20,6 +22,8 @@ pub struct IngestOptions {
     pub outage_retry_after: u64,
     /// `Allow` of `/v1/streams/{stream}/events` when something else than POST gets here.
     pub events_allow: &'static str,
+    /// Routes that take events in a form of their own, besides those that the streams declare.
+    pub routes: Vec<PostRoute>,
 }
 
 impl Default for IngestOptions {
@@ -32,6 +36,7 @@ impl Default for IngestOptions {
             overload_retry_after: 1,
             outage_retry_after: 5,
             events_allow: "GET, HEAD, POST",
+            routes: Vec::new(),
         }
     }
 }

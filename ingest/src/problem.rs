@@ -101,10 +101,22 @@ impl Problem {
         };
         let mut body = serde_json::to_vec(&document).expect("texts and numbers are always JSON");
         body.push(b'\n');
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let content_type = HeaderValue::from_static("application/problem+json");
+        self.into_response_with(Bytes::from(body), content_type, trace, version)
+    }
+
+    /// The answer with a body that somebody else declared.
+    pub(crate) fn into_response_with(
+        self,
+        body: Bytes,
+        content_type: HeaderValue,
+        trace: &TraceContext,
+        version: Version,
+    ) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, content_type);
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,11 +1,15 @@
 //! The head of an ingest request: everything that can be refused before the body is read.
 
+use std::borrow::Cow;
+
 use event::decode::Format;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use percent_encoding::percent_decode_str;
 
 use crate::media::{self, Encoding};
+use crate::post::Form;
 use crate::{IngestOptions, Problem};
 
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -13,6 +17,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Longest `Idempotency-Key`, in bytes: it is stored with the span.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Most bytes of the body of a request whose event is in its query string. They are read, so that the connection can
+/// go on, and mean nothing.
+pub(crate) const QUERY_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// What the head of a request asks for.
 #[derive(Debug)]
@@ -27,29 +35,27 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Checks the head. `body_is_empty` is what the transport knows before anything is read.
+    /// Checks the head of a request whose events come in that form. `body_is_empty` is what the transport knows
+    /// before anything is read.
     ///
     /// # Errors
     /// The problem to answer with: 400, 406, 411, 413, 415 or 417.
     pub(crate) fn check(
         parts: &Parts,
         body_is_empty: bool,
+        form: &Form,
         options: &IngestOptions,
     ) -> Result<Self, Problem> {
-        let all_or_nothing = read_query(parts.uri.query().unwrap_or_default())?;
+        let in_query = matches!(form, Form::Query(_));
+        // Where the parameters are the event none of them is ours.
+        let query = parts.uri.query().filter(|_| !in_query);
+        let all_or_nothing = read_query(query.unwrap_or_default())?;
         let headers = &parts.headers;
         if !media::accepts_json(headers) {
             let detail = "`Accept` excludes application/json, which is the only form of this answer";
             return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", detail));
         }
-        let format = media::format(headers).map_err(|detail| {
-            Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                detail,
-            )
-            .header(ACCEPT_POST, HeaderValue::from_static(media::TYPES))
-        })?;
+        let format = read_format(parts, form)?;
         let encoding = media::encoding(headers).map_err(|detail| {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", detail)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static(media::ENCODINGS))
@@ -57,7 +63,8 @@ impl Head {
         check_expect(parts)?;
         let content_length = read_content_length(parts)?;
         let chunked = headers.contains_key(TRANSFER_ENCODING);
-        if content_length.is_none() && !chunked && body_is_empty && parts.version < Version::HTTP_2 {
+        let empty = content_length.is_none() && !chunked && body_is_empty && parts.version < Version::HTTP_2;
+        if empty && !in_query {
             let detail = "a POST of events needs `Content-Length` or `Transfer-Encoding: chunked`";
             return Err(Problem::new(
                 StatusCode::LENGTH_REQUIRED,
@@ -65,7 +72,11 @@ impl Head {
                 detail,
             ));
         }
-        let limit = body_limit(encoding, options);
+        let limit = if in_query {
+            QUERY_BODY_BYTES_MAX
+        } else {
+            body_limit(encoding, options)
+        };
         if let Some(bytes) = content_length.filter(|bytes| *bytes > limit as u64) {
             return Err(body_too_large(Some(bytes), limit, "sent"));
         }
@@ -77,6 +88,27 @@ impl Head {
             idempotency_key: read_idempotency_key(parts)?,
         })
     }
+}
+
+/// The format of a body that comes in that form.
+fn read_format(parts: &Parts, form: &Form) -> Result<Format, Problem> {
+    let (format, types) = match form {
+        Form::Body => (media::format(&parts.headers), media::TYPES),
+        Form::Envelope(_) => {
+            let checked = media::check_document(&parts.headers);
+            (checked.map(|()| Format::Json), media::DOCUMENT_TYPES)
+        }
+        // The body is not looked at.
+        Form::Query(_) => (Ok(Format::Json), ""),
+    };
+    format.map_err(|detail| {
+        Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            detail,
+        )
+        .header(ACCEPT_POST, HeaderValue::from_static(types))
+    })
 }
 
 /// Most bytes of a body as it is sent.
@@ -135,6 +167,25 @@ fn read_query(query: &str) -> Result<bool, Problem> {
         }
     }
     Ok(on_error.as_deref() == Some("reject"))
+}
+
+/// Takes a query string apart. Unlike a form's it must be UTF-8: nothing that is stored was guessed.
+pub(crate) fn parameters(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let decoded = |text: &str| {
+        let text = text.replace('+', " ");
+        let text = percent_decode_str(&text).decode_utf8();
+        text.map(Cow::into_owned).map_err(|_| {
+            let detail = "a parameter of the query string is not UTF-8";
+            Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail)
+        })
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decoded(name)?, decoded(text)?))
+        })
+        .collect()
 }
 
 fn check_expect(parts: &Parts) -> Result<(), Problem> {

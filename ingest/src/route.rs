@@ -1,10 +1,13 @@
-//! Which stream a path accepts: `/v1/streams/{stream}/events` and the streams' own routes.
+//! Which stream a path accepts: `/v1/streams/{stream}/events`, the streams' own routes, and routes that are declared
+//! with a form of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use event::{Catalog, StreamDeclaration};
 use percent_encoding::percent_decode_str;
+
+use crate::post::{Post, PostRoute};
 
 /// What a path means to ingest.
 #[derive(Clone, Debug)]
@@ -21,17 +24,24 @@ pub enum Route {
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     catalog: Catalog,
-    own: Arc<HashMap<String, Arc<StreamDeclaration>>>,
+    own: Arc<HashMap<String, Arc<Post>>>,
 }
 
 impl Routes {
-    /// The routes of a catalog.
-    pub(crate) fn new(catalog: Catalog) -> Self {
+    /// The routes of a catalog, and what is declared beside it. A declared route whose stream the catalog has not
+    /// leads nowhere.
+    pub(crate) fn new(catalog: Catalog, declared: &[PostRoute]) -> Self {
         let mut own = HashMap::new();
+        for route in declared {
+            if let Some(stream) = catalog.get(route.stream.as_str()) {
+                own.insert(route.path.clone(), Arc::new(Post::new(stream, route)));
+            }
+        }
         for stream in catalog.iter() {
             for path in &stream.routes {
                 // Two streams with one route are refused when declarations are read; here the first wins.
-                own.entry(path.clone()).or_insert_with(|| Arc::clone(stream));
+                own.entry(path.clone())
+                    .or_insert_with(|| Arc::new(Post::plain(stream)));
             }
         }
         Self {
@@ -42,8 +52,8 @@ impl Routes {
 
     /// What `path` means, or `None` when ingest has nothing to do with it.
     pub(crate) fn find(&self, path: &str) -> Option<Route> {
-        if let Some(stream) = self.own.get(path) {
-            return Some(Route::Stream(Arc::clone(stream)));
+        if let Some(post) = self.own.get(path) {
+            return Some(Route::Stream(Arc::clone(&post.stream)));
         }
         let name = path.strip_prefix("/v1/streams/")?.strip_suffix("/events")?;
         if name.contains('/') {
@@ -55,6 +65,11 @@ impl Routes {
             Some(stream) => Route::Stream(Arc::clone(stream)),
             None => Route::Unknown(name.chars().take(100).collect()),
         })
+    }
+
+    /// How a path that is not of the form `/v1/streams/{stream}/events` takes events.
+    pub(crate) fn post(&self, path: &str) -> Option<&Arc<Post>> {
+        self.own.get(path)
     }
 }
 
@@ -69,7 +84,7 @@ mod tests {
             routes: vec!["/stats/running".to_owned()],
             ..StreamDeclaration::rejects()
         };
-        let routes = Routes::new(Catalog::new([declaration]));
+        let routes = Routes::new(Catalog::new([declaration]), &[]);
         let is_stream = |path| matches!(routes.find(path), Some(Route::Stream(_)));
         assert!(is_stream("/v1/streams/running/events"));
         assert!(is_stream("/v1/streams/r%75nning/events"));

@@ -7,7 +7,8 @@
 //!
 //! # An empty body
 //! A request without an event is answered 400: 200 promises that at least one is stored and 422 that some were
-//! refused, and nearly always something went wrong at the sender.
+//! refused, and nearly always something went wrong at the sender. An envelope that says that it has no events, on a
+//! route with an answer of its own, gets that answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::admission::Admission;
 use crate::answer::Outcome;
 use crate::body::{self, BoxError};
 use crate::media::Encoding;
+use crate::post::{self, Form, Post};
 use crate::request::{self, Head};
 use crate::route::{Route, Routes};
 use crate::{IngestOptions, Problem, TraceContext, counts};
@@ -57,6 +59,8 @@ struct Exchange {
     trace: TraceContext,
     received_at: i64,
     stream: Option<Arc<StreamDeclaration>>,
+    /// How the route takes events, when it is not `/v1/streams/{stream}/events`.
+    post: Option<Arc<Post>>,
 }
 
 impl Ingest {
@@ -66,7 +70,7 @@ impl Ingest {
         options.in_flight_bytes_max = options.in_flight_bytes_max.max(options.body_bytes_max);
         Self {
             shared: Arc::new(Shared {
-                routes: Routes::new(catalog),
+                routes: Routes::new(catalog, &options.routes),
                 batcher,
                 admission: Admission::new(options.in_flight_bytes_max),
                 options,
@@ -107,11 +111,15 @@ impl Ingest {
             trace: TraceContext::from_headers(request.headers()),
             received_at: microseconds_now(),
             stream: None,
+            post: None,
         };
         let version = request.version();
         let response = match self.shared.answer(request, &mut exchange).await {
             Ok(response) => response,
-            Err(problem) => problem.into_response(&exchange.trace, version),
+            Err(problem) => {
+                let invalid = exchange.post.as_ref().and_then(|post| post.invalid.as_ref());
+                post::refuse(problem, invalid, &exchange.trace, version)
+            }
         };
         counts::count_request(exchange.stream.as_deref(), response.status(), started);
         response
@@ -128,7 +136,7 @@ impl Shared {
         B: Body<Data = Bytes> + Unpin + Send,
         B::Error: Into<BoxError>,
     {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let head = self.check_head(&parts, body.is_end_stream(), exchange);
         // None of these has polled the body, so the connection cannot go on unless it is empty.
         let (stream, head) = head.map_err(|problem| {
@@ -142,7 +150,19 @@ impl Shared {
             .admission
             .reserve(self.reservation_bytes(&head))
             .ok_or_else(|| body::overload(&self.options).close())?;
-        let decoder = Decoder::new(Arc::clone(&stream), head.format);
+        let decoder = match exchange.post.as_ref().map(|post| &post.form) {
+            None | Some(Form::Body) => Decoder::new(Arc::clone(&stream), head.format),
+            Some(Form::Envelope(envelope)) => Decoder::enveloped(&stream, Arc::clone(envelope)),
+            Some(Form::Query(decoder)) => {
+                let discarded = body::discard(&mut body).await;
+                discarded.map_err(|error| error.problem(&self.options))?;
+                let parameters = request::parameters(parts.uri.query().unwrap_or_default())?;
+                let decoded = decoder.decode(&parameters);
+                let decoded = decoded.map_err(|error| body::body_problem(&error))?;
+                counts::count_body(&stream, &decoded);
+                return self.store(&stream, &head, decoded, exchange).await;
+            }
+        };
         let decoded = body::receive(body, decoder, &head, &mut reservation, &self.options)
             .await
             .map_err(|error| error.problem(&self.options))?;
@@ -181,16 +201,17 @@ impl Shared {
             }
         };
         exchange.stream = Some(Arc::clone(&stream));
-        let own_route = stream.routes.iter().any(|route| route == path);
+        exchange.post = self.routes.post(path).map(Arc::clone);
         if parts.method != Method::POST {
-            let allow = if own_route {
+            let allow = if exchange.post.is_some() {
                 "POST"
             } else {
                 self.options.events_allow
             };
             return Err(request::method_not_allowed(&parts.method, allow));
         }
-        let head = Head::check(parts, body_is_empty, &self.options)?;
+        let form = exchange.post.as_ref().map_or(&Form::Body, |post| &post.form);
+        let head = Head::check(parts, body_is_empty, form, &self.options)?;
         Ok((stream, head))
     }
 
@@ -214,7 +235,11 @@ impl Shared {
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let bad = decoded.rejects.total();
         let submitted = decoded.accepted + bad;
+        let post = exchange.post.as_deref();
         if submitted == 0 {
+            if let Some(success) = post.and_then(|post| post.success(0, 0)) {
+                return Ok(success.response(0, &exchange.trace));
+            }
             let detail = "the body holds no event";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "no-events", detail));
         }
@@ -243,6 +268,9 @@ impl Shared {
         })?;
         let accepted = if refused { 0 } else { decoded.accepted };
         counts::count_events(stream, accepted, &decoded.rejects);
+        if let Some(success) = post.and_then(|post| post.success(accepted, submitted)) {
+            return Ok(success.response(submitted - accepted, &exchange.trace));
+        }
         let outcome = Outcome {
             accepted,
             rejected: submitted - accepted,
@@ -251,7 +279,8 @@ impl Shared {
             rejects: &decoded.rejects.described,
             bad,
         };
-        Ok(outcome.into_response(&exchange.trace))
+        let invalid = post.and_then(|post| post.invalid.as_ref());
+        Ok(outcome.into_response(invalid, &exchange.trace))
     }
 
     /// What one request appends: its rows by partition, then those of `_rejects`. Gives how many batches come first.

@@ -28,6 +28,8 @@ pub(super) struct Elements {
     place: Place,
     /// Whether the document is an array.
     array: bool,
+    /// Whether the array is a part of something: what follows it is not looked at here.
+    inside: bool,
     /// Open brackets of the current element.
     open: usize,
     in_string: bool,
@@ -46,11 +48,24 @@ pub(super) struct Step {
     pub(super) complete: bool,
 }
 
+impl Step {
+    /// No part of an element before `next`.
+    pub(super) fn nothing(next: usize) -> Self {
+        Self {
+            from: next,
+            to: next,
+            next,
+            complete: false,
+        }
+    }
+}
+
 impl Elements {
     pub(super) fn new() -> Self {
         Self {
             place: Place::Start,
             array: false,
+            inside: false,
             open: 0,
             in_string: false,
             escaped: false,
@@ -58,18 +73,30 @@ impl Elements {
         }
     }
 
+    /// The elements of an array inside of something, whose `[` was the last of `read` bytes.
+    pub(super) fn inside(read: u64) -> Self {
+        Self {
+            place: Place::First,
+            array: true,
+            inside: true,
+            read,
+            ..Self::new()
+        }
+    }
+
+    /// Whether the document, or the array that is inside of something, has ended.
+    pub(super) fn ended(&self) -> bool {
+        self.place == Place::End
+    }
+
     /// Goes on to the end of the current or next element, or to the end of the bytes.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Step, BodyError> {
         let mut at = 0;
         while self.place != Place::Element {
-            let Some(&byte) = bytes.get(at) else {
+            let byte = bytes.get(at).copied();
+            let Some(byte) = byte.filter(|_| !(self.inside && self.ended())) else {
                 self.read += at as u64;
-                return Ok(Step {
-                    from: at,
-                    to: at,
-                    next: at,
-                    complete: false,
-                });
+                return Ok(Step::nothing(at));
             };
             if self.between(byte, at)? {
                 at += 1;
@@ -88,7 +115,7 @@ impl Elements {
 
     /// The document must be complete now.
     pub(super) fn check_end(&self) -> Result<(), BodyError> {
-        if self.place == Place::End {
+        if self.ended() {
             Ok(())
         } else {
             Err(not_json("it ends too early", self.read))
@@ -165,7 +192,7 @@ impl Elements {
     }
 }
 
-fn not_json(message: &str, at: u64) -> BodyError {
+pub(super) fn not_json(message: &str, at: u64) -> BodyError {
     BodyError::NotJson {
         message: format!("{message} (byte {at})"),
     }

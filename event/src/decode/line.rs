@@ -7,6 +7,7 @@ use super::value::{ValueError, keep_text, read};
 use crate::limits::{BATCH_BYTES_TARGET, LINE_BYTES_MAX, RECORD_ROWS_MAX};
 use crate::{RejectCode, StreamDeclaration, UnknownFields};
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 
 /// Why a line was not accepted.
 #[derive(Debug)]
@@ -42,9 +43,14 @@ struct Row {
 
 impl LineDecoder {
     pub(super) fn new(stream: &StreamDeclaration) -> Self {
+        Self::of_schema(stream, crate::schema::wire(stream))
+    }
+
+    /// A decoder of rows whose columns have the types of `schema`, the stream's wire schema but for what may be null.
+    pub(super) fn of_schema(stream: &StreamDeclaration, schema: SchemaRef) -> Self {
         let plan = Plan::new(stream);
         let row = Row {
-            columns: Columns::new(crate::schema::wire(stream)),
+            columns: Columns::new(schema),
             keys: Keys::default(),
             failure: None,
             unknown: plan.unknown,
@@ -305,7 +311,7 @@ fn find(node: &mut Node, line: &[u8], key: Text, place: usize) -> Option<usize> 
     node.find(&name, place)
 }
 
-fn check_utf8(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn check_utf8(bytes: &[u8]) -> Result<(), Failure> {
     std::str::from_utf8(bytes).map(drop).map_err(|error| Failure {
         code: RejectCode::InvalidUtf8,
         field: None,
@@ -330,7 +336,7 @@ fn dotted(parent: Option<&Path<'_>>, key: &[u8]) -> String {
 }
 
 /// A value for a message: its beginning, on one line.
-fn shown(value: &[u8]) -> String {
+pub(super) fn shown(value: &[u8]) -> String {
     const SHOWN_CHARS: usize = 64;
     let text = String::from_utf8_lossy(&value[..value.len().min(4 * SHOWN_CHARS)]);
     let mut shown: String = text.chars().take(SHOWN_CHARS).collect();

@@ -22,7 +22,10 @@
 
 mod columns;
 mod document;
+mod envelope;
+mod fill;
 mod line;
+mod parameters;
 mod plan;
 mod scan;
 mod timestamp;
@@ -37,7 +40,11 @@ use memchr::memchr;
 use crate::limits::{LINE_BYTES_MAX, REJECT_RAW_BYTES_MAX};
 use crate::{Reject, RejectCode, Rejects, StreamDeclaration};
 use document::Elements;
+pub use envelope::Envelope;
+use envelope::Enveloped;
+use fill::Fill;
 use line::{Failure, LineDecoder};
+pub use parameters::ParameterDecoder;
 pub use timestamp::parse_rfc3339;
 
 /// The form of a body.
@@ -56,6 +63,18 @@ pub enum BodyError {
     #[error("the body is not a JSON document: {message}")]
     NotJson {
         /// What is wrong, and where.
+        message: String,
+    },
+    /// A body is JSON, but not the envelope of events that it is to be.
+    #[error("the body is not an envelope of events: {message}")]
+    NoEnvelope {
+        /// What is wrong.
+        message: String,
+    },
+    /// Parameters are not one event, whatever the stream declares.
+    #[error("the parameters are not an event: {message}")]
+    BadParameters {
+        /// What is wrong.
         message: String,
     },
 }
@@ -89,6 +108,9 @@ pub struct Decoder {
     oversized: bool,
     /// Number of the current line or element, from 1.
     number: u64,
+    ended: bool,
+    /// What every row still gets from the envelope.
+    fill: Option<Fill>,
     decoded: Decoded,
 }
 
@@ -96,6 +118,7 @@ pub struct Decoder {
 enum Form {
     Ndjson,
     Json(Elements),
+    Enveloped(Box<Enveloped>),
 }
 
 impl Decoder {
@@ -106,12 +129,26 @@ impl Decoder {
             Format::Ndjson => Form::Ndjson,
             Format::Json => Form::Json(Elements::new()),
         };
+        Self::of_form(LineDecoder::new(&stream), form)
+    }
+
+    /// A decoder for one body that is an [`Envelope`].
+    #[must_use]
+    pub fn enveloped(stream: &StreamDeclaration, envelope: Arc<Envelope>) -> Self {
+        let enveloped = Enveloped::new(stream, envelope);
+        let lines = LineDecoder::of_schema(stream, enveloped.schema());
+        Self::of_form(lines, Form::Enveloped(Box::new(enveloped)))
+    }
+
+    fn of_form(lines: LineDecoder, form: Form) -> Self {
         Self {
-            lines: LineDecoder::new(&stream),
+            lines,
             form,
             carry: Vec::new(),
             oversized: false,
             number: 1,
+            ended: false,
+            fill: None,
             decoded: Decoded::default(),
         }
     }
@@ -127,7 +164,7 @@ impl Decoder {
                 self.push_lines(&chunk);
                 Ok(())
             }
-            Form::Json(_) => self.push_elements(&chunk),
+            Form::Json(_) | Form::Enveloped(_) => self.push_elements(&chunk),
         }
     }
 
@@ -138,17 +175,49 @@ impl Decoder {
         &self.decoded.batches
     }
 
-    /// Ends the body: reads what is left of it and closes the last batch.
+    /// Ends the body: reads what is left of it, closes the last batch, and gives how many bytes of columns
+    /// [`Decoder::fill_next`] will add. A caller that need not bound them just calls [`Decoder::finish`].
+    ///
+    /// # Errors
+    /// [`BodyError`] when the whole body is to be refused.
+    pub fn end(&mut self) -> Result<usize, BodyError> {
+        if !self.ended {
+            self.ended = true;
+            match &mut self.form {
+                Form::Ndjson => self.end_line(&[]),
+                Form::Json(elements) => elements.check_end()?,
+                Form::Enveloped(enveloped) => self.fill = enveloped.end()?,
+            }
+            self.decoded.batches.extend(self.lines.take_batch());
+            self.decoded.fields_ignored = self.lines.fields_ignored();
+            if let Some(fill) = &mut self.fill {
+                fill.begin(&mut self.decoded.batches);
+            }
+        }
+        Ok(self.fill.as_ref().map_or(0, Fill::bytes))
+    }
+
+    /// Fills what the envelope gives to every event into the next of the batches; `false` when all are done.
+    ///
+    /// # Errors
+    /// [`BodyError`] when an event lacks a required field that the envelope lacks, too.
+    pub fn fill_next(&mut self) -> Result<bool, BodyError> {
+        let Some(fill) = &mut self.fill else {
+            return Ok(false);
+        };
+        let next = fill.next()?;
+        let more = next.is_some();
+        self.decoded.batches.extend(next);
+        Ok(more)
+    }
+
+    /// Ends the body, and gives what became of it.
     ///
     /// # Errors
     /// [`BodyError`] when the whole body is to be refused.
     pub fn finish(mut self) -> Result<Decoded, BodyError> {
-        match &self.form {
-            Form::Ndjson => self.end_line(&[]),
-            Form::Json(elements) => elements.check_end()?,
-        }
-        self.decoded.batches.extend(self.lines.take_batch());
-        self.decoded.fields_ignored = self.lines.fields_ignored();
+        self.end()?;
+        while self.fill_next()? {}
         Ok(self.decoded)
     }
 
@@ -218,10 +287,11 @@ impl Decoder {
     fn push_elements(&mut self, chunk: &[u8]) -> Result<(), BodyError> {
         let mut at = 0;
         while at < chunk.len() {
-            let Form::Json(elements) = &mut self.form else {
-                return Ok(());
+            let step = match &mut self.form {
+                Form::Ndjson => return Ok(()),
+                Form::Json(elements) => elements.advance(&chunk[at..])?,
+                Form::Enveloped(enveloped) => enveloped.advance(&chunk[at..])?,
             };
-            let step = elements.advance(&chunk[at..])?;
             let bytes = &chunk[at + step.from..at + step.to];
             at += step.next;
             if !step.complete {

@@ -159,7 +159,7 @@ impl Node {
 }
 
 impl Kind {
-    fn new(kind: &FieldType) -> Self {
+    pub(super) fn new(kind: &FieldType) -> Self {
         match kind {
             FieldType::Bool => Self::Bool,
             FieldType::Int { min, max } => Self::Int { min: *min, max: *max },

@@ -33,6 +33,12 @@ pub(crate) fn expected(line: &[u8], stream: &StreamDeclaration) -> Option<Vec<Op
         .collect::<Option<Vec<_>>>()
 }
 
+/// The members of an object that is JSON by the one rule, as texts.
+pub(crate) fn members(text: &str) -> Option<Map<String, Value>> {
+    let strict: Strict = serde_json::from_str(text).ok()?;
+    object_of(text).filter(|_| strict.depth <= JSON_DEPTH_MAX)
+}
+
 /// The members of an object as texts; numbers of any size stay as they are.
 fn object_of(text: &str) -> Option<Map<String, Value>> {
     let raw: std::collections::BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;

@@ -8,4 +8,5 @@ mod answers;
 mod bodies;
 mod connections;
 mod journal;
+mod posts;
 mod server;

@@ -8,6 +8,7 @@ use event::StreamDeclaration;
 use event::units::{format_bytes, format_duration, parse_bytes, parse_duration};
 use toml::{Table, Value};
 
+use super::cors::{self, CorsConfig};
 use super::destinations::destinations;
 use super::event_sources::event_sources;
 use super::problem::Problems;
@@ -56,7 +57,7 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
         };
         values.insert(setting.key, value);
     }
-    let streams = streams(merged, &mut problems);
+    let (streams, cors) = streams(merged, &mut problems);
     let destinations = destinations(merged, &streams, &mut problems);
     let sources = event_sources(merged, &streams, &mut problems);
     let routes = super::routes::routes(merged, &streams, &mut problems);
@@ -65,6 +66,8 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     config.sources = sources;
     config.routes = routes;
     super::assign::attach(merged, &mut config, &mut problems);
+    config.cors.streams = cors.streams;
+    config.cors.shown = cors.shown;
     problems.none()?;
     Ok(config)
 }
@@ -75,6 +78,7 @@ fn default_value(setting: &Setting) -> Checked {
     let value = match setting.kind {
         Kind::Flag => Value::Boolean(setting.default == "true"),
         Kind::Properties => Value::Table(Table::new()),
+        Kind::Texts => Value::Array(Vec::new()),
         Kind::Count(..) => setting.default.parse().map_or(text, Value::Integer),
         _ => text,
     };
@@ -118,6 +122,7 @@ fn checked(setting: &Setting, value: &Value) -> Result<Checked, String> {
             let each = list(value)?.into_iter().map(|one| word(&one, words));
             each.collect::<Result<_, _>>().map(Checked::Words)
         }
+        Kind::Texts => texts(value).map(Checked::Words),
         Kind::Addresses => {
             let address = |one: String| {
                 one.parse::<SocketAddr>()
@@ -152,13 +157,18 @@ fn text<'a>(value: &'a Value, wanted: &str) -> Result<&'a str, String> {
 
 /// One text, or a list of them that is not empty.
 fn list(value: &Value) -> Result<Vec<String>, String> {
+    match texts(value)? {
+        none if none.is_empty() => Err("the list is empty".to_owned()),
+        texts => Ok(texts),
+    }
+}
+
+/// One text, or a list of them.
+fn texts(value: &Value) -> Result<Vec<String>, String> {
     let values = match value {
         Value::Array(values) => values.as_slice(),
         one => std::slice::from_ref(one),
     };
-    if values.is_empty() {
-        return Err("the list is empty".to_owned());
-    }
     values
         .iter()
         .map(|one| text(one, "text").map(str::to_owned))
@@ -221,21 +231,23 @@ fn unknown_keys(table: &Table, prefix: &str, problems: &mut Problems) {
 }
 
 /// The declared streams; the starter streams when there are none.
-fn streams(merged: &Table, problems: &mut Problems) -> Vec<StreamDeclaration> {
+fn streams(merged: &Table, problems: &mut Problems) -> (Vec<StreamDeclaration>, CorsConfig) {
     match merged.get("streams") {
-        None => StreamDeclaration::starters(),
-        Some(Value::Table(table)) => match event::stream::parse_streams(table) {
-            Ok(streams) => streams,
-            Err(found) => {
+        None => (StreamDeclaration::starters(), CorsConfig::default()),
+        Some(Value::Table(table)) => {
+            let mut table = table.clone();
+            let cors = cors::take_of_streams(&mut table, problems);
+            let streams = event::stream::parse_streams(&table).unwrap_or_else(|found| {
                 for problem in found {
                     problems.push(problem.key, problem.message);
                 }
                 Vec::new()
-            }
-        },
+            });
+            (streams, cors)
+        }
         Some(_) => {
             problems.push("streams", "is a section: write `[streams.NAME]`");
-            Vec::new()
+            (Vec::new(), CorsConfig::default())
         }
     }
 }

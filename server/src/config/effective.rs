@@ -63,6 +63,12 @@ pub(super) fn render(config: &Config) -> String {
         text.push('\n');
         text.push_str(&stream.to_toml());
     }
+    for (stream, cors) in &config.cors.shown {
+        let in_section =
+            |(name, value): (&str, Value)| Value::Table(Table::from_iter([(name.to_owned(), value)]));
+        let stream = in_section((stream, in_section(("cors", cors.clone()))));
+        let _ = write!(text, "\n{}", Table::from_iter([("streams".to_owned(), stream)]));
+    }
     // What a text of the configuration looks like was put in already.
     escaped(&text)
 }

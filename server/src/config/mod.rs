@@ -17,6 +17,7 @@
 mod access;
 mod assign;
 mod check;
+mod cors;
 mod demo;
 mod destinations;
 mod effective;
@@ -34,6 +35,7 @@ mod worker;
 
 pub use self::assign::{AssignConfig, AssignPlace};
 pub use access::{AccessConfig, TlsConfig};
+pub use cors::{CorsConfig, CorsOrigins, CorsPolicy};
 pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use event_sources::{EventSourceConfig, EventSourceKind, OutboxConfig, QueueConfig, ResponsesConfig};

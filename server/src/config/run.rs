@@ -10,6 +10,7 @@ use lake::{Location, StoreSettings};
 use super::access::{self, AccessConfig};
 use super::assign::AssignConfig;
 use super::check::{Checked, Values};
+use super::cors::{self, CorsConfig, CorsPolicy};
 use super::demo::{self, DemoConfig};
 use super::destinations::DestinationConfig;
 use super::event_sources::EventSourceConfig;
@@ -27,6 +28,8 @@ pub struct Config {
     pub allow_remote: bool,
     /// Who may do what.
     pub access: AccessConfig,
+    /// Which web pages may talk to which routes.
+    pub cors: CorsConfig,
     /// Directory of journal, catalog and lake.
     pub data_dir: PathBuf,
     /// What this process does.
@@ -236,6 +239,10 @@ pub(super) fn build(
     access::check_remote(&listen, allow_remote, &access, problems);
     let page = ["demo.stream", "demo.track", "demo.events"].map(|key| taken.text(key));
     let demo = demo::build(page, &streams, problems);
+    let cors = CorsConfig {
+        everywhere: everywhere(&taken, problems),
+        ..CorsConfig::default()
+    };
     let location = match taken.text("lake.url") {
         "" => Location::Directory(data_dir.join("lake")),
         url => Location::parse(url).unwrap_or_else(|error| {
@@ -260,6 +267,7 @@ pub(super) fn build(
         listen,
         allow_remote,
         access,
+        cors,
         roles: roles(taken.words("roles")),
         shutdown_timeout: taken.span("shutdown_timeout"),
         journal: JournalConfig {
@@ -301,6 +309,18 @@ pub(super) fn build(
         values: values.clone(),
         for_worker: WorkerSettings::default(),
     }
+}
+
+/// The policy of `[cors]`, when it names origins.
+fn everywhere(taken: &Taken<'_>, problems: &mut Problems) -> Option<CorsPolicy> {
+    let texts = |key| taken.words(key).iter().map(String::as_str).collect::<Vec<_>>();
+    let written = cors::Written {
+        origins: texts("cors.origins"),
+        credentials: taken.flag("cors.credentials"),
+        headers: texts("cors.headers"),
+        max_age: taken.span("cors.max_age"),
+    };
+    (!written.origins.is_empty()).then(|| cors::policy("cors", &written, problems))
 }
 
 fn kafka(taken: &Taken<'_>, problems: &mut Problems) -> KafkaConfig {

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::cors::{AGE_DEFAULT, AGE_MAX};
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -35,6 +37,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// One or several of some words.
     Words(&'static [&'static str]),
+    /// Any texts; none when absent.
+    Texts,
     /// One or several socket addresses.
     Addresses,
     /// A table of texts under names of somebody else's; no variable sets it, and its secrets are not shown.
@@ -125,6 +129,30 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "",
         "PEM with the private key of the certificate",
+    ),
+    setting(
+        "cors.origins",
+        Kind::Texts,
+        "",
+        "origins of web pages that may talk to every route, as \"https://shop.example\" or \"*\"; none when empty",
+    ),
+    setting(
+        "cors.credentials",
+        Kind::Flag,
+        "false",
+        "browsers may send such pages' requests with cookies, and beacons in JSON; origins must be named then",
+    ),
+    setting(
+        "cors.headers",
+        Kind::Texts,
+        "",
+        "headers that such pages may send; those that some route looks at when empty",
+    ),
+    setting(
+        "cors.max_age",
+        Kind::Span(ms(0), AGE_MAX),
+        AGE_DEFAULT,
+        "for how long a browser need not ask again",
     ),
     setting(
         "journal.kind",

@@ -196,7 +196,8 @@ pub(super) fn value_of_text(setting: &Setting, text: &str) -> Value {
     let value = match setting.kind {
         Kind::Flag => text.parse().map(Value::Boolean).ok(),
         Kind::Count(..) => text.parse().map(Value::Integer).ok(),
-        Kind::Words(_) | Kind::Addresses => {
+        Kind::Texts if text.trim().is_empty() => Some(Value::Array(Vec::new())),
+        Kind::Words(_) | Kind::Texts | Kind::Addresses => {
             let parts = text.split(',').map(|part| Value::String(part.trim().to_owned()));
             Some(Value::Array(parts.collect()))
         }

@@ -149,6 +149,26 @@ fn what_check_prints_is_a_configuration_with_the_same_meaning() {
 }
 
 #[test]
+fn what_is_printed_of_pages_that_may_talk_to_routes_means_the_same() {
+    let text = "cors.origins = [\"https://a.example\"]\n[streams.s]\ncors = { origins = \"*\", max_age = \"1h\" }\n\
+                fields = { n = \"int\" }\n[routes.\"POST /s\"]\nstream = \"s\"\ncors = { origins = [] }\n";
+    let (_directory, sources) = sources(text);
+    let config = load(&sources).expect("right");
+    assert!(config.cors.everywhere.is_some() && config.cors.streams.len() == 1);
+    let none = CorsOrigins::Listed(Vec::new());
+    assert_eq!(
+        config.routes[0].cors.as_ref().map(|cors| &cors.origins),
+        Some(&none)
+    );
+    let printed = effective(&config);
+    let (_directory, sources) = self::sources(&printed);
+    let same = load(&sources).unwrap_or_else(|problems| panic!("{problems} in {printed}"));
+    assert_eq!(same.cors.everywhere, config.cors.everywhere);
+    assert_eq!(same.cors.streams, config.cors.streams);
+    assert_eq!(same.routes[0].cors, config.routes[0].cors);
+}
+
+#[test]
 fn no_two_settings_have_one_variable() {
     let names: std::collections::BTreeSet<_> = SETTINGS.iter().map(Setting::variable).collect();
     assert_eq!(names.len(), SETTINGS.len());

@@ -10,6 +10,7 @@
 mod admin;
 mod assigning;
 mod catalog;
+mod cors;
 mod demo;
 mod destinations;
 mod docs;
@@ -42,7 +43,6 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, AccessError, keep_fresh};
 use crate::config::Config;
 pub use catalog::CatalogError;
-use demo::Demo;
 pub(crate) use open_journal::journal_directory;
 pub(crate) use priority::let_the_sink_go_first;
 use routes::{Front, Routes};
@@ -111,13 +111,7 @@ impl Server {
         }
         let mut stages = stages::open(&config).await?;
         let front = Arc::new(Front {
-            routes: Arc::new(Routes::new(
-                &mut stages,
-                &config.routes,
-                recorder,
-                access,
-                Demo::new(config.demo.as_ref()),
-            )),
+            routes: Arc::new(Routes::new(&mut stages, &config, recorder, access)),
             options: stages::http_options(&config),
             tls,
         });

@@ -10,7 +10,7 @@ use analytics::{Analytics, Readable};
 use axum::body::Body;
 use bytes::Bytes;
 use event::StreamName;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use ingest::http::HttpOptions;
 use ingest::{Ingest, Route, TraceContext};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -19,6 +19,7 @@ use tower::ServiceExt;
 
 use super::Phase;
 use super::admin::Admin;
+use super::cors::Cors;
 use super::demo::Demo;
 use super::needs;
 use super::problem::problem;
@@ -27,7 +28,7 @@ use super::stages::Stages;
 use super::tls::Tls;
 use super::views::{self, Meant, Views};
 use crate::access::{Access, Caller, Refusal};
-use crate::config::RouteConfig;
+use crate::config::Config;
 
 /// Every stage that answers requests in this process.
 pub(super) struct Routes {
@@ -41,26 +42,34 @@ pub(super) struct Routes {
     assign: Option<(axum::Router, StreamName)>,
     /// Absent when everybody may do everything.
     access: Option<Access>,
+    /// Absent when no page of another origin may do anything.
+    cors: Option<Cors>,
 }
 
 impl Routes {
     /// The routes of the stages that are open.
     pub(super) fn new(
         stages: &mut Stages,
-        configured: &[RouteConfig],
+        config: &Config,
         metrics: PrometheusHandle,
         access: Option<Access>,
-        demo: Demo,
     ) -> Self {
         let secured = access.is_some();
         let analytics = stages.questions.take();
         Self {
-            admin: Admin::new(&stages.catalog, configured, metrics, stages.readiness(), secured),
-            demo,
+            admin: Admin::new(
+                &stages.catalog,
+                &config.routes,
+                metrics,
+                stages.readiness(),
+                secured,
+            ),
+            demo: Demo::new(config.demo.as_ref()),
             access,
+            cors: Cors::new(config),
             ingest: stages.ingest.clone(),
             questions: analytics.as_ref().map(Analytics::router),
-            views: Views::new(configured, analytics),
+            views: Views::new(&config.routes, analytics),
             assign: stages
                 .assign
                 .as_ref()
@@ -76,8 +85,28 @@ impl Routes {
         }
     }
 
-    /// Answers one request.
-    pub(super) async fn answer<B>(self: Arc<Self>, mut request: Request<B>) -> Response<Body>
+    /// Answers one request, so that a page that may talk to its path can read the answer.
+    pub(super) async fn answer<B>(self: Arc<Self>, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(cors) = &self.cors else {
+            return self.dispatch(request).await;
+        };
+        if let Some(preflight) = cors.preflight(&request) {
+            return preflight;
+        }
+        let visit = cors.visit(&request);
+        let mut response = self.dispatch(request).await;
+        if let Some(visit) = visit {
+            visit.end(response.headers_mut());
+        }
+        response
+    }
+
+    /// Lets the stage answer whose request it is.
+    async fn dispatch<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -88,7 +117,8 @@ impl Routes {
         let route = self.ingest.as_ref().filter(|_| !own && assigning.is_none());
         let route = route.and_then(|ingest| ingest.route(path));
         let found = self.views.at(path).filter(|_| assigning.is_none());
-        let only_asks = found.is_some() && route.is_none();
+        let asks_too = found.is_some();
+        let only_asks = asks_too && route.is_none();
         let meant = found.filter(|_| views::asks(request.method()));
         let people = assigning.map(|(_, stream)| stream);
         let caller = match self.admit(&request, route.as_ref(), meant.as_ref(), people) {
@@ -98,7 +128,12 @@ impl Routes {
         let asks = own || meant.is_some() || assigning.is_some();
         let takes = !asks && takes(request.method(), path, route.is_some());
         if let Some(ingest) = self.ingest.as_ref().filter(|_| takes) {
-            return ingest.handle(request).await.map(Body::new);
+            let mut response = ingest.handle(request).await.map(Body::new);
+            if asks_too && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                let allowed = HeaderValue::from_static("GET, HEAD, POST");
+                response.headers_mut().insert(header::ALLOW, allowed);
+            }
+            return response;
         }
         let trace = TraceContext::from_headers(request.headers());
         let mut response = if Demo::has(path) {

@@ -16,7 +16,7 @@ use analytics::{Analytics, AnalyticsOptions, SqlPlace};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
 use ingest::http::{HttpOptions, Pace};
-use ingest::{Ingest, IngestOptions};
+use ingest::{Ingest, IngestOptions, PostRoute};
 use journal::{Batcher, Journal};
 use lake::{Lake, LakeOptions, Table};
 use sink::{DatabaseSink, LakeSink};
@@ -31,7 +31,7 @@ use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
 use super::sql_workers;
 use super::timed::TimedJournal;
-use crate::config::{AssignConfig, Config, JournalKind, Roles};
+use crate::config::{AssignConfig, Config, JournalKind, Roles, RouteConfig, RouteKind};
 
 /// Where queries keep per-file aggregates and spill, in the data directory.
 const QUERIES: &str = "analytics";
@@ -210,6 +210,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         let options = IngestOptions {
             durability: journal.durability(),
             in_flight_bytes_max: usize::try_from(config.ingest.in_flight_bytes).unwrap_or(usize::MAX),
+            routes: post_routes(config),
             ..IngestOptions::default()
         };
         Ingest::new(
@@ -319,6 +320,15 @@ fn taken(config: &Config, catalog: &Catalog) -> Catalog {
     let declared = declared(config, catalog);
     let posted = declared.iter().filter(|stream| !own.contains(&stream.name));
     Catalog::new(posted.map(|stream| StreamDeclaration::clone(stream)))
+}
+
+/// The configured routes that take events.
+fn post_routes(config: &Config) -> Vec<PostRoute> {
+    let route = |route: &RouteConfig| match &route.kind {
+        RouteKind::Post(post) => Some(post.route(&route.path)),
+        RouteKind::Get(_) | RouteKind::Ws(_) => None,
+    };
+    config.routes.iter().filter_map(route).collect()
 }
 
 /// The streams that events are taken for. What is stored and no longer declared can still be asked for.

@@ -1,8 +1,10 @@
 //! The recipes: each started from its own files, and asked as the clients of the system that it replaces ask.
 
+mod activity_metrics;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod runify;
 mod starter;
 #[path = "../harness/tour.rs"]
 mod tour;
+mod user_tracking;

@@ -61,6 +61,21 @@ pub(crate) fn mysql(client_arguments: &str, statement: &str) -> Result<String, S
     output(&mut client)
 }
 
+/// Makes a database of that name in PostgreSQL, beside the one of `url`, and gives where it is.
+pub(crate) fn database(url: &str, name: &str) -> url::Url {
+    postgres(url, &format!("CREATE DATABASE {name}")).expect("created");
+    let mut own = url::Url::parse(url).expect("POSTGRES_URL is a URL");
+    own.set_path(name);
+    own
+}
+
+/// The same in PostgreSQL.
+pub(crate) fn postgres(url: &str, statement: &str) -> Result<String, String> {
+    let mut client = Command::new("psql");
+    client.args([url, "-X", "-q", "-At", "-F", "\t", "-c", statement]);
+    output(&mut client)
+}
+
 fn output(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()

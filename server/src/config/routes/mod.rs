@@ -21,7 +21,7 @@ mod ws;
 
 use std::collections::BTreeMap;
 
-use event::StreamDeclaration;
+use event::{StreamDeclaration, StreamName};
 use toml::{Table, Value};
 
 pub use answer::AnswerConfig;
@@ -30,6 +30,7 @@ pub use path::{RouteMethod, RoutePath};
 pub use post::PostConfig;
 pub use ws::WsConfig;
 
+use super::cors::{self, CorsPolicy};
 use super::problem::Problems;
 use reading::Reading;
 
@@ -43,6 +44,8 @@ pub struct RouteConfig {
     pub path: RoutePath,
     /// Its method, and what it does.
     pub kind: RouteKind,
+    /// Which web pages may talk to it, when it says so itself.
+    pub cors: Option<CorsPolicy>,
     /// As it was written, for `check`.
     pub(super) shown: Table,
 }
@@ -66,6 +69,20 @@ impl RouteConfig {
             RouteKind::Get(_) => RouteMethod::Get,
             RouteKind::Post(_) => RouteMethod::Post,
             RouteKind::Ws(_) => RouteMethod::Ws,
+        }
+    }
+
+    /// The stream that it is about, when it is about one.
+    #[must_use]
+    pub fn stream(&self) -> Option<&StreamName> {
+        match &self.kind {
+            RouteKind::Get(GetConfig::View(view)) => match view.streams() {
+                [stream] => Some(stream),
+                _ => None,
+            },
+            RouteKind::Get(GetConfig::Fixed(_)) => None,
+            RouteKind::Post(post) => Some(&post.stream),
+            RouteKind::Ws(ws) => Some(&ws.stream),
         }
     }
 
@@ -114,7 +131,11 @@ pub(super) fn routes(
             problems.push(key, "a route is a section: write `[routes.\"METHOD /path\"]`");
             continue;
         };
-        let mut reading = Reading::new(key, table, streams, problems);
+        // What every route may say; what is left is the method's.
+        let mut own = table.clone();
+        let cors = own.remove("cors");
+        let cors = cors.and_then(|cors| cors::read(&format!("{key}.cors"), &cors, problems));
+        let mut reading = Reading::new(key, &own, streams, problems);
         let kind = match method {
             RouteMethod::Get => get::read(&mut reading, &path).map(RouteKind::Get),
             RouteMethod::Post => post::read(&mut reading, &path).map(|post| RouteKind::Post(Box::new(post))),
@@ -123,6 +144,7 @@ pub(super) fn routes(
         found.extend(kind.map(|kind| RouteConfig {
             path,
             kind,
+            cors,
             shown: table.clone(),
         }));
     }

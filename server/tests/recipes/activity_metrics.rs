@@ -1,0 +1,104 @@
+//! R2: what users do, as the clients of the activity service send it.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Program, until};
+use crate::starter::{Embedded, database, embedded, file, own_name, postgres, server, walk_the_readme};
+
+fn activity(user: &str, activity_type: &str, second: u32) -> Value {
+    json!({
+        "user_id": user, "activity_type": activity_type, "timestamp": format!("2024-09-10T09:12:{second:02}Z"),
+        "metadata": {"page_url": "https://shop.example/", "referrer": "https://search.example/", "browser": "x"},
+    })
+}
+
+/// Everything that the surface of R2 has over HTTP, of a program that has nothing yet: 60 activities of 10 users,
+/// 20 of them page views.
+fn surface(program: &Program) {
+    assert_eq!(program.get("/health").json(), json!({"status": "ok"}));
+    for second in 0..60 {
+        let kind = ["page_view", "click", "search"][second as usize % 3];
+        let one = activity(&format!("user_{}", second % 10), kind, second);
+        let answer = program.post("/activity", "application/json", one.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["accepted"], 1);
+    }
+    for wrong in [
+        "{}",
+        "{\"user_id\":1,\"activity_type\":\"x\",\"timestamp\":\"2024-09-10T09:12:33Z\"}",
+    ] {
+        let answer = program.post("/activity", "application/json", wrong.as_bytes());
+        assert_eq!(answer.status, 422, "{wrong}: {}", answer.text());
+    }
+    assert_eq!(
+        program.post("/activity", "application/json", b"nonsense").status,
+        400
+    );
+    let counted = "SELECT count(*), count(DISTINCT user_id), count(*) FILTER (WHERE activity_type = 'page_view'), \
+                   count(page_url), count(referrer) FROM user_activity";
+    until("all activities are there", || program.rows(counted)[0][0] == 60);
+    assert_eq!(program.rows(counted), [json!([60, 10, 20, 60, 60])]);
+}
+
+#[test]
+fn activity_metrics_answers_its_clients_without_other_servers() {
+    // Its data go when the folder does.
+    let Embedded {
+        program,
+        folder: _folder,
+    } = embedded("activity-metrics");
+    surface(&program);
+    let sent = Command::new(file("activity-metrics", "test-producer.sh"))
+        .arg("100")
+        .env("TIDEMILL", env!("CARGO_BIN_EXE_tidemill"))
+        .env("URL", format!("http://{}", program.address))
+        .output()
+        .expect("run the script");
+    let printed = String::from_utf8_lossy(&sent.stdout).into_owned();
+    assert!(sent.status.success(), "{sent:?}");
+    assert!(printed.contains("\"accepted\":100"), "{printed}");
+    assert_eq!(program.number("SELECT count(*) FROM user_activity"), 160);
+    assert!(program.stop().success());
+}
+
+#[test]
+fn activity_metrics_keeps_activities_in_kafka_and_postgresql() {
+    let (Some(kafka), Some(url)) = (server("KAFKA_BROKERS"), server("POSTGRES_URL")) else {
+        return;
+    };
+    let name = own_name();
+    let database = database(&url, &name);
+    let port = database.port().unwrap_or(5432).to_string();
+    let prefix = format!("{name}.");
+    let variables = [
+        ("KAFKA_BROKERS", kafka.as_str()),
+        ("KAFKA_TOPIC", &name),
+        ("KAFKA_GROUP_ID", &name),
+        ("TIDEMILL_JOURNAL_KAFKA_TOPIC_PREFIX", &prefix),
+        ("DB_HOST", database.host_str().expect("a host")),
+        ("DB_PORT", &port),
+        ("DB_NAME", &name),
+        ("DB_USER", database.username()),
+        ("DB_PASSWORD", database.password().unwrap_or("none")),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = [
+        file("activity-metrics", "tidemill.toml"),
+        file("activity-metrics", "servers.toml"),
+    ];
+    let program = Program::start_with(
+        folder.path(),
+        &["--config", &files[0], "--config", &files[1]],
+        &variables,
+    );
+    surface(&program);
+    assert!(program.stop().success());
+    postgres(&url, &format!("DROP DATABASE {name} WITH (FORCE)")).expect("dropped");
+}
+
+#[test]
+fn the_readme_of_activity_metrics_works_as_written() {
+    walk_the_readme("activity-metrics", 8080);
+}
