@@ -111,6 +111,23 @@ fn events_in_an_envelope_and_in_the_query_string_are_the_streams_events() {
 }
 
 #[test]
+fn the_document_of_the_api_has_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = start(directory.path(), "");
+    let paths = program.get("/openapi.json").json()["paths"].clone();
+    let track = &paths["/track"]["post"];
+    let body = &track["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(body["required"], json!(["events"]));
+    assert!(body["properties"]["appName"].is_object(), "{track}");
+    assert!(track["responses"]["200"].is_object() && track["responses"]["400"].is_object());
+    let click = &paths["/click"]["post"];
+    assert!(click["requestBody"].is_null(), "{click}");
+    assert_eq!(click["parameters"][0]["name"], "id");
+    assert_eq!(click["parameters"][0]["required"], true);
+    assert!(paths["/clicks"]["post"].is_object());
+}
+
+#[test]
 fn a_preflight_is_answered_by_the_closest_policy() {
     let directory = tempfile::tempdir().expect("a directory");
     let program = start(directory.path(), "");

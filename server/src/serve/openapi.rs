@@ -1,5 +1,6 @@
 //! `GET /openapi.json`: OpenAPI 3.1, made of the declarations, the configured routes and the fixed ones.
 
+mod posts;
 mod views;
 
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub(super) fn document(streams: &[Arc<StreamDeclaration>], routes: &[RouteConfig
         // A path may take events as well.
         let place = paths.entry(path).or_insert_with(|| json!({}));
         place["get"] = operation;
+    }
+    for (path, operation) in posts::operations(routes, streams) {
+        let place = paths.entry(path).or_insert_with(|| json!({}));
+        place["post"] = operation;
     }
     let security = if secured {
         json!([{ "token": [] }])
