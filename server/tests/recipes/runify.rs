@@ -134,6 +134,7 @@ fn runify_answers_its_clients_around_kafka_and_mysql() {
     );
     let variables = [
         ("KAFKA_BROKERS", kafka.as_str()),
+        ("KAFKA_TOPIC_PREFIX", &name),
         ("KAFKA_TOPIC_RUNNING", &topics[0]),
         ("KAFKA_TOPIC_MUSIC", &topics[1]),
         ("KAFKA_GROUP_ID", &name),
