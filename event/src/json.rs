@@ -184,8 +184,6 @@ fn write_value(column: &ArrayRef, kind: &FieldType, row: usize, out: &mut Vec<u8
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
             write_text(uuid.hyphenated().encode_lower(&mut text), out);
         }
-        // In rows of the lake.
-        (FieldType::Uuid, DataType::Utf8) => write_text(column.as_string::<i32>().value(row), out),
         (FieldType::Timestamp { unit }, DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, _)) => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
             match unit {
