@@ -170,17 +170,17 @@ fn a_relay_that_is_killed_again_and_again_forgets_nothing() {
     let Some(world) = World::new() else { return };
     let mut written = Vec::new();
     for _ in 0..4 {
-        written.extend(world.generate("150"));
+        written.extend(world.generate("60"));
         let program = world.serve();
         until("it is in the middle", || world.states().contains("sent="));
         program.kill();
     }
     let program = world.serve();
-    until("all are sent", || world.states() == "sent=600");
+    until("all are sent", || world.states() == "sent=240");
     until("the queue has them", || {
         let ready = program.get("/readyz").json();
         ready["destinations"]["outbound"][0]["lag_records"] == 0
-            && world.broker.waiting(&world.outbound) >= Some(600)
+            && world.broker.waiting(&world.outbound) >= Some(240)
     });
     assert!(program.stop().success());
     let ids: Vec<_> = world
@@ -189,7 +189,7 @@ fn a_relay_that_is_killed_again_and_again_forgets_nothing() {
         .into_iter()
         .map(|(id, _)| id)
         .collect();
-    println!("{} messages for 600 rows", ids.len());
+    println!("{} messages for 240 rows", ids.len());
     let mut once = sorted(ids);
     once.dedup();
     assert_eq!(once, sorted(written));

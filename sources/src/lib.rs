@@ -65,7 +65,7 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub enum SourceKind {
     /// A table of PostgreSQL that others write events to.
-    Outbox(OutboxOptions),
+    Outbox(Box<OutboxOptions>),
     /// A queue of RabbitMQ.
     Queue(QueueOptions),
 }
@@ -127,7 +127,7 @@ impl Sources {
             };
             match kind {
                 SourceKind::Outbox(options) => {
-                    let relay = postgres::Relay::new(Arc::clone(&inlet), options)?;
+                    let relay = postgres::Relay::new(Arc::clone(&inlet), *options)?;
                     if let Some(responses) = relay.responses()? {
                         running.spawn_on(add("responses").run(responses), runtime);
                     }

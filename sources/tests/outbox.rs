@@ -25,7 +25,7 @@ async fn a_row_whose_transaction_commits_late_is_found_later() {
         .await
         .expect("runs");
     database.insert(2, 5).await;
-    let relay = start(&log.batcher(), SourceKind::Outbox(database.outbox()));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(database.outbox())));
     all_sent(&database, 3).await;
     assert_eq!(ids(&log.events(&stream()).await), ["e2", "e3", "e4"]);
     late.batch_execute("COMMIT").await.expect("commits");
@@ -45,7 +45,10 @@ async fn after_a_death_between_append_and_mark_the_same_ids_come_again() {
     database.insert(0, 250).await;
     let gate = Gate::new(&log, Mode::Silent);
     let mut silent = gate.silent.subscribe();
-    let relay = start(&Batcher::new(gate), SourceKind::Outbox(database.outbox()));
+    let relay = start(
+        &Batcher::new(gate),
+        SourceKind::Outbox(Box::new(database.outbox())),
+    );
     silent.wait_for(|count| *count == 1).await.expect("an append");
     assert_eq!(
         database.states().await,
@@ -55,7 +58,7 @@ async fn after_a_death_between_append_and_mark_the_same_ids_come_again() {
     drop(relay);
     assert_eq!(ids(&log.events(&stream()).await).len(), 100);
 
-    let relay = start(&log.batcher(), SourceKind::Outbox(database.outbox()));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(database.outbox())));
     all_sent(&database, 250).await;
     relay.shutdown().await;
     let mut found = ids(&log.events(&stream()).await);
@@ -76,7 +79,7 @@ async fn a_row_that_is_no_event_is_set_aside_and_stops_nobody() {
                   UPDATE orders SET made = 'infinity' WHERE event_id = 'e5'").await;
     let mut options = database.outbox();
     options.batch = 3;
-    let relay = start(&log.batcher(), SourceKind::Outbox(options));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(options)));
     until("all are marked", async || {
         database.states().await == "refused=3 sent=7"
     })
@@ -110,7 +113,7 @@ async fn a_row_that_the_table_does_not_let_be_marked_is_left_and_never_sent() {
         .await;
     let mut options = database.outbox();
     options.batch = 16;
-    let relay = start(&log.batcher(), SourceKind::Outbox(options));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(options)));
     until("the others are marked", async || {
         database.states().await == "pending=2 sent=38"
     })
@@ -136,7 +139,7 @@ async fn several_processes_share_the_rows() {
     };
     let (database, log) = (Database::new(&base).await, Log::new());
     database.insert(0, 3_000).await;
-    let relay = |_| start(&log.batcher(), SourceKind::Outbox(database.outbox()));
+    let relay = |_| start(&log.batcher(), SourceKind::Outbox(Box::new(database.outbox())));
     let relays: Vec<Sources> = (0..3).map(relay).collect();
     all_sent(&database, 3_000).await;
     for relay in relays {
@@ -158,7 +161,7 @@ async fn a_lost_connection_is_told_and_mended() {
     let proxy = Proxy::before(&authority(&base)).await;
     let mut options = database.outbox();
     options.url = through(&database.url, &proxy);
-    let relay = start(&log.batcher(), SourceKind::Outbox(options));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(options)));
     database.insert(0, 5).await;
     all_sent(&database, 5).await;
     proxy.open.send_replace(false);
@@ -181,7 +184,7 @@ async fn a_journal_that_refuses_leaves_the_rows_as_they_were() {
     database.insert(0, 20).await;
     let gate = Gate::new(&log, Mode::Refusing);
     let batcher = Batcher::new(std::sync::Arc::<Gate>::clone(&gate));
-    let relay = start(&batcher, SourceKind::Outbox(database.outbox()));
+    let relay = start(&batcher, SourceKind::Outbox(Box::new(database.outbox())));
     until("it is told", async || part(&relay, "relay").failing.is_some()).await;
     assert_eq!(database.states().await, "pending=20");
     gate.mode.send_replace(Mode::Open);
@@ -199,7 +202,7 @@ async fn a_cron_expression_says_when() {
     let (database, log) = (Database::new(&base).await, Log::new());
     let mut options = database.outbox();
     options.schedule = Schedule::cron("*/2 * * * * *").expect("an expression");
-    let relay = start(&log.batcher(), SourceKind::Outbox(options));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(options)));
     database.insert(0, 250).await;
     // All batches of a turn at once, and the turn at an even second.
     all_sent(&database, 250).await;
@@ -224,7 +227,7 @@ async fn the_backlog_and_its_age_are_known_while_nothing_is_due() {
     let mut options = database.outbox();
     // New Year's Eve.
     options.schedule = Schedule::cron("0 0 0 31 12 *").expect("an expression");
-    let relay = start(&log.batcher(), SourceKind::Outbox(options));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(options)));
     until("it has looked", async || part(&relay, "relay").backlog.is_some()).await;
     let backlog = part(&relay, "relay").backlog.expect("known");
     assert_eq!(backlog.rows, 7);
@@ -283,7 +286,7 @@ async fn columns_of_every_kind_become_the_fields_that_are_declared() {
             .map(|(field, column)| (field.to_owned(), column.to_owned()))
             .into(),
     );
-    let relay = start_into(&log.batcher(), &all, SourceKind::Outbox(options));
+    let relay = start_into(&log.batcher(), &all, SourceKind::Outbox(Box::new(options)));
     until("it is there", async || {
         part(&relay, "relay").taken + part(&relay, "relay").refused == 1
     })
@@ -315,7 +318,7 @@ async fn a_table_that_cannot_be_relayed_says_why_and_begins_when_it_can() {
         .run("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
         .await;
     database.insert(0, 3).await;
-    let relay = start(&log.batcher(), SourceKind::Outbox(database.outbox()));
+    let relay = start(&log.batcher(), SourceKind::Outbox(Box::new(database.outbox())));
     until("it says why", async || {
         part(&relay, "relay")
             .failing

@@ -167,7 +167,7 @@ async fn answers_change_the_state_of_rows_and_bad_ones_are_set_aside() {
     database.insert(0, 10).await;
     let source = start(
         &log.batcher(),
-        SourceKind::Outbox(answered(&database, &broker, &name)),
+        SourceKind::Outbox(Box::new(answered(&database, &broker, &name))),
     );
     until("all are sent", async || database.states().await == "sent=10").await;
     let good = [
@@ -250,7 +250,7 @@ async fn a_value_that_the_table_refuses_harms_no_other_answer() {
             .send(&name, &json!({"event_id": id, "status": status}).to_string())
             .await;
     }
-    let source = start(&log.batcher(), SourceKind::Outbox(options));
+    let source = start(&log.batcher(), SourceKind::Outbox(Box::new(options)));
     until("all are read", async || {
         let progress = part(&source, "responses");
         (progress.taken, progress.refused) == (2, 1)

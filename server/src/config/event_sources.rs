@@ -74,7 +74,7 @@ pub struct EventSourceConfig {
 #[derive(Clone, Debug)]
 pub enum EventSourceKind {
     /// A table of PostgreSQL.
-    Outbox(OutboxConfig),
+    Outbox(Box<OutboxConfig>),
     /// A queue of RabbitMQ.
     Queue(QueueConfig),
 }
@@ -168,7 +168,10 @@ fn source(mut reading: Reading<'_>, name: &str) -> Option<EventSourceConfig> {
             reading.known_keys(&[&BOTH_KEYS[..], &OUTBOX_KEYS]);
             let url = reading.secret_url(&["postgres", "postgresql"]);
             let outbox = stream.as_ref().and_then(|stream| reading.outbox(stream));
-            (outbox.map(EventSourceKind::Outbox), url)
+            (
+                outbox.map(|outbox| EventSourceKind::Outbox(Box::new(outbox))),
+                url,
+            )
         }
         Some("rabbitmq") => {
             reading.known_keys(&[&BOTH_KEYS[..], &QUEUE_KEYS]);

@@ -36,7 +36,7 @@ pub(super) fn start(
 fn kind(source: &EventSourceConfig) -> SourceKind {
     let url = source.url.reveal().to_owned();
     match &source.kind {
-        EventSourceKind::Outbox(outbox) => SourceKind::Outbox(OutboxOptions {
+        EventSourceKind::Outbox(outbox) => SourceKind::Outbox(Box::new(OutboxOptions {
             url,
             table: outbox.table.clone(),
             id: outbox.id.clone(),
@@ -53,7 +53,7 @@ fn kind(source: &EventSourceConfig) -> SourceKind {
                 states: responses.states.clone(),
                 prefetch: responses.queue.prefetch,
             }),
-        }),
+        })),
         EventSourceKind::Queue(queue) => SourceKind::Queue(QueueOptions {
             url,
             queue: queue.queue.clone(),
