@@ -285,4 +285,10 @@ queue = "q"
         assert!(said.contains(part), "{part}\nin {said}");
     }
     assert!(!said.contains("hunter2"), "{said}");
+    let output = tidemill(&["check", "--role", "sources"])
+        .current_dir(folder.path())
+        .output()
+        .expect("runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("roles: `sources` needs a section"), "{said}");
 }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::cors::{self, CorsConfig};
 use super::destinations::destinations;
-use super::event_sources::event_sources;
+use super::event_sources;
 use super::problem::Problems;
 use super::run::{self, Config};
 use super::secret::Properties;
@@ -59,11 +59,10 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     }
     let (streams, cors) = streams(merged, &mut problems);
     let destinations = destinations(merged, &streams, &mut problems);
-    let sources = event_sources(merged, &streams, &mut problems);
+    let sources = event_sources::read(merged, &streams, &mut problems);
     let routes = super::routes::routes(merged, &streams, &mut problems);
     let mut config = run::build(&values, streams, destinations, &mut problems);
-    config.roles.sources &= !sources.is_empty();
-    config.sources = sources;
+    event_sources::attach(merged, sources, &mut config, &mut problems);
     config.routes = routes;
     super::assign::attach(merged, &mut config, &mut problems);
     config.cors.streams = cors.streams;

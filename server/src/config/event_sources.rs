@@ -17,9 +17,10 @@ use event::units::{format_duration, parse_duration};
 use event::{StreamDeclaration, StreamName};
 use toml::{Table, Value};
 
-use super::check::hint;
+use super::check::{Checked, hint};
 use super::problem::Problems;
 use super::reading::Reading;
+use super::run::Config;
 use super::secret::Secret;
 
 const KINDS: [&str; 2] = ["postgres", "rabbitmq"];
@@ -125,7 +126,7 @@ pub struct QueueConfig {
 }
 
 /// Reads the section of a merged configuration.
-pub(super) fn event_sources(
+pub(super) fn read(
     merged: &Table,
     streams: &[StreamDeclaration],
     problems: &mut Problems,
@@ -157,6 +158,25 @@ pub(super) fn event_sources(
         found.extend(source(reading, name));
     }
     found
+}
+
+/// Gives a configuration its sources, and decides whether the role is this process's: it is one of `all` when there is
+/// something to do.
+pub(super) fn attach(
+    merged: &Table,
+    found: Vec<EventSourceConfig>,
+    config: &mut Config,
+    problems: &mut Problems,
+) {
+    let words = match config.values.get("roles") {
+        Some(Checked::Words(words)) => words.as_slice(),
+        _ => &[],
+    };
+    if words.iter().any(|word| word == "sources") && !merged.contains_key("sources") {
+        problems.push("roles", "`sources` needs a section `[sources.NAME]`");
+    }
+    config.roles.sources &= !found.is_empty();
+    config.sources = found;
 }
 
 fn source(mut reading: Reading<'_>, name: &str) -> Option<EventSourceConfig> {
