@@ -62,7 +62,8 @@ export class Tidemill {
   /** Starts and waits until it listens. */
   async start(): Promise<void> {
     const foreign = Object.keys(process.env).filter((name) => name.startsWith("TIDEMILL_"));
-    const environment = { ...process.env, ...Object.fromEntries(foreign.map((name) => [name, undefined])) };
+    const none = Object.fromEntries(foreign.map((name) => [name, undefined]));
+    const environment = { ...process.env, ...none, TIDEMILL_DEMO_STREAM: "user_events" };
     const listen = ["--listen", `127.0.0.1:${this.#port}`, "--data-dir", join(this.#directory, "data")];
     const child = spawn(variable("TIDEMILL_BINARY"), ["serve", "--config", RECIPE, ...listen], {
       cwd: this.#directory,
