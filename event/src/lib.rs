@@ -34,6 +34,8 @@ pub use moment::Moment;
 pub use name::StreamName;
 pub use position::{Offset, Partition, Position};
 pub use reject::{Reject, RejectCode, Rejects};
-pub use stream::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, TimeUnit, UnknownFields};
+pub use stream::{
+    FieldDeclaration, FieldType, RecordFormat, Rollup, StreamDeclaration, TimeUnit, UnknownFields,
+};
 pub use template::Template;
 pub use trace::TraceId;

@@ -14,7 +14,7 @@ use crate::post::{Post, PostRoute};
 pub enum Route {
     /// Events of this stream may be posted here.
     Stream(Arc<StreamDeclaration>),
-    /// The path is that of a built-in stream, to which nobody can post.
+    /// The path is that of a built-in stream or of a rollup, to which nobody can post.
     BuiltIn(Arc<StreamDeclaration>),
     /// The path has the form of an ingest route, but there is no stream of that name.
     Unknown(String),
@@ -61,7 +61,7 @@ impl Routes {
         }
         let name = percent_decode_str(name).decode_utf8_lossy();
         Some(match self.catalog.get(&name) {
-            Some(stream) if stream.name.is_built_in() => Route::BuiltIn(Arc::clone(stream)),
+            Some(stream) if stream.name.is_built_in() || stream.rollup.is_some() => Route::BuiltIn(Arc::clone(stream)),
             Some(stream) => Route::Stream(Arc::clone(stream)),
             None => Route::Unknown(name.chars().take(100).collect()),
         })

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod batcher;
+mod chain;
 pub mod contract;
 pub mod embedded;
 pub mod error;
@@ -17,6 +18,7 @@ mod record_decoder;
 
 pub use backoff::Backoff;
 pub use batcher::Batcher;
+pub use chain::ChainedJournal;
 pub use error::{AppendError, Fault, ReadError, Replaced};
 pub use group::{Assignment, GroupMember, SoleMember};
 pub use journal::{Durability, Journal, JournalId, JournalReader, JsonMessage, Payload, Record};

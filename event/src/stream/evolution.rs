@@ -1,7 +1,8 @@
 //! How a declaration may change once events are stored under it.
 //!
 //! It may gain optional fields and enum values, and nothing else of what decides what an event is; then its version
-//! rises by one. Description, routes, topic, format, retention and `unknown_fields = "reject"` or `"ignore"` decide nothing that is
+//! rises by one. Description, routes, topic, format, retention, how a
+//! rollup is computed (but not what from) and `unknown_fields = "reject"` or `"ignore"` decide nothing that is
 //! stored, so they change freely.
 
 use super::{FieldDeclaration, FieldType, StreamDeclaration, UnknownFields};
@@ -31,6 +32,8 @@ pub fn evolve(
     };
     changes.same("time", &stored.time, &declared.time);
     changes.same("key", &stored.key, &declared.key);
+    let source = |stream: &StreamDeclaration| stream.rollup.as_ref().map(|rollup| rollup.from.to_string());
+    changes.same("rollup.from", &source(stored), &source(declared));
     let (kept, keeps) = (
         stored.unknown_fields == UnknownFields::Keep,
         declared.unknown_fields == UnknownFields::Keep,

@@ -139,6 +139,7 @@ impl Sample {
             topic: None,
             format: RecordFormat::Record,
             retention: None,
+            rollup: None,
             fields,
         }
     }

@@ -7,9 +7,11 @@ mod evolution;
 pub mod infer;
 mod parse;
 mod print;
+pub mod rollup;
 
 pub use evolution::{ForbiddenChange, evolve};
 pub use parse::{Problem, parse_streams};
+pub use rollup::Rollup;
 
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub struct StreamDeclaration {
     pub format: RecordFormat,
     /// How long events are kept in the lake, for ever when absent.
     pub retention: Option<Duration>,
+    /// How it is computed, when it is not sent by anybody.
+    pub rollup: Option<Rollup>,
     /// The fields, in the order of their declaration, which is the order of columns.
     pub fields: Vec<FieldDeclaration>,
 }
@@ -213,6 +217,7 @@ impl StreamDeclaration {
             topic: None,
             format: RecordFormat::Record,
             retention: None,
+            rollup: None,
             fields: vec![
                 field("stream", text(), false),
                 field("trace_id", text(), false),

@@ -1,5 +1,6 @@
 //! Declarations from TOML: everything that is wrong with them is reported at once, each with its key.
 
+mod rollup;
 mod types;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::rollup::{WINDOW_START, with_implied};
 use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, UnknownFields};
 use crate::StreamName;
 use crate::limits::{FIELDS_MAX, JSON_DEPTH_MAX, STREAMS_MAX};
@@ -50,6 +52,7 @@ const STREAM_KEYS: &[&str] = &[
     "topic",
     "format",
     "retention",
+    "rollup",
     "fields",
 ];
 const FIELD_KEYS: &[&str] = &[
@@ -84,6 +87,7 @@ pub fn parse_streams(streams: &Table) -> Result<Vec<StreamDeclaration>, Vec<Prob
         );
     }
     parser.check_routes(&declared);
+    parser.check_rollup_sources(&declared);
     if parser.problems.is_empty() {
         Ok(declared)
     } else {
@@ -127,7 +131,14 @@ impl Parser {
         };
         let section = Section { key, table };
         self.unknown_keys(&section, STREAM_KEYS);
-        let fields = self.fields(&section);
+        let mut fields = self.fields(&section);
+        let mut time = self.text(&section, "time");
+        let rollup = self.rollup(&section);
+        if rollup.is_some() {
+            self.check_rollup_fields(&section, &fields);
+            fields = with_implied(fields);
+            time = time.or_else(|| Some(WINDOW_START.to_owned()));
+        }
         let unknown_fields = match self.text(&section, "unknown_fields").as_deref() {
             None | Some("reject") => UnknownFields::Reject,
             Some("keep") => UnknownFields::Keep,
@@ -165,15 +176,17 @@ impl Parser {
             version: 1,
             description: self.text(&section, "description").unwrap_or_default(),
             routes: self.texts(&section, "routes"),
-            time: self.text(&section, "time"),
+            time,
             key: self.text(&section, "key"),
             unknown_fields,
             topic: self.text(&section, "topic"),
             format,
             retention,
+            rollup,
             fields,
         };
         self.check_references(&section, &declaration);
+        self.check_rollup(&section, &declaration);
         Some(declaration)
     }
 

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, UnknownFields};
+use super::rollup::{Rollup, WINDOW_ROWS_MAX, is_implied};
 use crate::limits::STRING_BYTES_MAX;
 use crate::units::format_duration;
 
@@ -39,9 +40,14 @@ impl StreamDeclaration {
         if let Some(retention) = self.retention {
             add("retention", format_duration(retention).into());
         }
+        if let Some(rollup) = &self.rollup {
+            add("rollup", rollup.to_table().into());
+        }
+        let written = |field: &&FieldDeclaration| self.rollup.is_none() || !is_implied(&field.name);
         let fields: Table = self
             .fields
             .iter()
+            .filter(written)
             .map(|field| (field.name.clone(), field.to_value()))
             .collect();
         add("fields", fields.into());
@@ -62,6 +68,23 @@ impl StreamDeclaration {
             text += &format!("{name} = {value}\n");
         }
         text
+    }
+}
+
+impl Rollup {
+    fn to_table(&self) -> Table {
+        let mut table = Table::new();
+        let mut add = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
+        add("from", self.from.as_str().into());
+        add("every", format_duration(self.every).into());
+        if self.rows != WINDOW_ROWS_MAX {
+            add("rows", Value::Integer(self.rows.cast_signed()));
+        }
+        add("sql", self.sql.clone().into());
+        if self.flush_on_stop {
+            add("flush_on_stop", true.into());
+        }
+        table
     }
 }
 

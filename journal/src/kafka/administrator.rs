@@ -42,11 +42,11 @@ impl Administrator {
     ) -> Result<Vec<TopicProblem>, OpenError> {
         let bytes = options.record_bytes_max.to_string();
         let retention = options.retention.map(|span| milliseconds(span).to_string());
-        let partitions = i32::try_from(options.partitions).unwrap_or(i32::MAX);
         let new: Vec<_> = missing
             .iter()
             .map(|wanted| {
                 let replication = TopicReplication::Fixed(options.replication.map_or(-1, i32::from));
+                let partitions = i32::try_from(wanted.partitions(options)).unwrap_or(i32::MAX);
                 // -1 leaves it to the broker.
                 let partitions = if partitions == 0 { -1 } else { partitions };
                 let topic = NewTopic::new(&wanted.topic, partitions, replication)

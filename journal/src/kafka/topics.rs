@@ -38,6 +38,11 @@ impl Wanted {
         self.declaration.topic.is_some() && self.declaration.format == RecordFormat::Json
     }
 
+    /// How many partitions it shall have; 0 leaves it to the broker. The windows of a rollup are in one order.
+    pub(super) fn partitions(&self, options: &KafkaOptions) -> u32 {
+        if self.declaration.rollup.is_some() { 1 } else { options.partitions }
+    }
+
     pub(super) fn into_topic(self, found: &Found) -> Topic {
         Topic::new(&self.declaration, self.topic, found)
     }
@@ -45,7 +50,7 @@ impl Wanted {
     /// What is wrong with the partitions and replicas of a topic.
     pub(super) fn check_found(&self, found: &Found, options: &KafkaOptions) -> Vec<TopicProblem> {
         let mut problems = Vec::new();
-        let wanted = options.partitions;
+        let wanted = self.partitions(options);
         if !self.is_shared() && wanted != 0 && found.partitions != wanted {
             let remedy = if found.partitions < wanted {
                 "configure what it has, or add partitions with `kafka-topics --alter`, after which equal keys go \

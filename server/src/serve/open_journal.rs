@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use event::StreamDeclaration;
-use journal::Journal;
+use journal::{ChainedJournal, Journal};
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
 use journal::kafka::{KafkaHealth, KafkaJournal, KafkaOptions};
 use tokio::sync::watch;
@@ -20,7 +20,14 @@ const DIRECTORY: &str = "journal";
 
 /// An open journal.
 #[derive(Clone)]
-pub(super) enum OpenJournal {
+pub(super) struct OpenJournal {
+    kind: Kind,
+    /// As everybody behind it sees it.
+    journal: Arc<dyn Journal>,
+}
+
+#[derive(Clone)]
+enum Kind {
     /// In files of this machine.
     Embedded(Arc<EmbeddedJournal>),
     /// In topics.
@@ -45,33 +52,38 @@ impl OpenJournal {
         streams: &[Arc<StreamDeclaration>],
         writes: bool,
     ) -> Result<Self, StartError> {
-        match config.journal.kind {
-            JournalKind::Embedded => Ok(Self::Embedded(open_embedded(config, writes).await?)),
-            JournalKind::Kafka => Ok(Self::Kafka(open_kafka(config, streams).await?)),
-        }
+        let (kind, journal): (Kind, Arc<dyn Journal>) = match config.journal.kind {
+            JournalKind::Embedded => {
+                let journal = open_embedded(config, writes).await?;
+                (Kind::Embedded(Arc::clone(&journal)), journal)
+            }
+            JournalKind::Kafka => {
+                let journal = open_kafka(config, streams).await?;
+                (Kind::Kafka(Arc::clone(&journal)), journal)
+            }
+        };
+        let journal = ChainedJournal::over(journal, streams);
+        Ok(Self { kind, journal })
     }
 
     /// The contract.
     pub(super) fn journal(&self) -> Arc<dyn Journal> {
-        match self {
-            Self::Embedded(journal) => Arc::<EmbeddedJournal>::clone(journal),
-            Self::Kafka(journal) => Arc::<KafkaJournal>::clone(journal),
-        }
+        Arc::clone(&self.journal)
     }
 
     /// Whether it takes events.
     pub(super) fn health(&self) -> JournalHealth {
-        match self {
-            Self::Embedded(journal) => JournalHealth::Embedded(journal.health()),
-            Self::Kafka(journal) => JournalHealth::Kafka(journal.health()),
+        match &self.kind {
+            Kind::Embedded(journal) => JournalHealth::Embedded(journal.health()),
+            Kind::Kafka(journal) => JournalHealth::Kafka(journal.health()),
         }
     }
 
     /// Waits for what is under way, and takes nothing any more.
     pub(super) async fn close(&self) {
-        match self {
-            Self::Embedded(journal) => journal.close().await,
-            Self::Kafka(journal) => journal.close().await,
+        match &self.kind {
+            Kind::Embedded(journal) => journal.close().await,
+            Kind::Kafka(journal) => journal.close().await,
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn document(streams: &[Arc<StreamDeclaration>], routes: &[RouteConfig
     for stream in streams {
         let name = stream.name.as_str();
         schemas.insert(schema_name(name), event_schema(stream));
-        if !stream.name.is_built_in() {
+        if !stream.name.is_built_in() && stream.rollup.is_none() {
             paths.insert(
                 format!("/v1/streams/{name}/events"),
                 json!({
