@@ -61,7 +61,9 @@ impl Routes {
         }
         let name = percent_decode_str(name).decode_utf8_lossy();
         Some(match self.catalog.get(&name) {
-            Some(stream) if stream.name.is_built_in() || stream.rollup.is_some() => Route::BuiltIn(Arc::clone(stream)),
+            Some(stream) if stream.name.is_built_in() || stream.rollup.is_some() => {
+                Route::BuiltIn(Arc::clone(stream))
+            }
             Some(stream) => Route::Stream(Arc::clone(stream)),
             None => Route::Unknown(name.chars().take(100).collect()),
         })

@@ -153,7 +153,10 @@ impl ChainedJournal {
         from: Offset,
         to: Offset,
     ) -> Result<Vec<(u64, Option<u64>)>, ReadError> {
-        let mut reader = self.inner.reader(stream, Position::new(Partition(0), from)).await?;
+        let mut reader = self
+            .inner
+            .reader(stream, Position::new(Partition(0), from))
+            .await?;
         let mut links = Vec::new();
         while reader.position().offset < to {
             for record in reader.next(READ_BYTES).await? {

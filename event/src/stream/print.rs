@@ -2,8 +2,8 @@
 
 use toml::{Table, Value};
 
-use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, UnknownFields};
 use super::rollup::{Rollup, WINDOW_ROWS_MAX, is_implied};
+use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, UnknownFields};
 use crate::limits::STRING_BYTES_MAX;
 use crate::units::format_duration;
 

@@ -40,7 +40,11 @@ impl Wanted {
 
     /// How many partitions it shall have; 0 leaves it to the broker. The windows of a rollup are in one order.
     pub(super) fn partitions(&self, options: &KafkaOptions) -> u32 {
-        if self.declaration.rollup.is_some() { 1 } else { options.partitions }
+        if self.declaration.rollup.is_some() {
+            1
+        } else {
+            options.partitions
+        }
     }
 
     pub(super) fn into_topic(self, found: &Found) -> Topic {

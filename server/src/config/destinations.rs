@@ -34,7 +34,16 @@ const KEYS: &[&str] = &[
     "message_id",
 ];
 /// Keys of one table of a destination.
-const TABLE_KEYS: &[&str] = &["table", "columns", "key", "event", "on_conflict"];
+const TABLE_KEYS: &[&str] = &[
+    "table",
+    "columns",
+    "key",
+    "event",
+    "on_conflict",
+    "serial",
+    "inserted_at",
+    "types",
+];
 /// Keys that a variable can set.
 const VARIABLE_KEYS: &[&str] = &[
     "url",
@@ -113,6 +122,12 @@ pub struct TableConfig {
     pub event: Option<String>,
     /// What happens to an event whose key is there already.
     pub on_conflict: OnConflict,
+    /// The primary key, when the database numbers the rows.
+    pub serial: Option<String>,
+    /// The column that the database fills with its time.
+    pub inserted_at: Option<String>,
+    /// Types of columns when the table is made.
+    pub types: BTreeMap<String, String>,
 }
 
 /// What happens to an event whose key of its own is in the table already.
@@ -315,6 +330,8 @@ impl Reading<'_> {
             written
         };
         let (own_name, event) = (name(self, "table"), name(self, "event"));
+        let (serial, inserted_at) = (name(self, "serial"), name(self, "inserted_at"));
+        let types = self.column_types(key, table);
         let own_key = table.get("key").and_then(|value| {
             let columns = self.texts(&format!("{key}.key"), value, "columns")?;
             for column in &columns {
@@ -341,7 +358,23 @@ impl Reading<'_> {
             key: own_key,
             event,
             on_conflict: on_conflict.unwrap_or_default(),
+            serial,
+            inserted_at,
+            types,
         }
+    }
+
+    /// `types = { column = "integer" }`.
+    fn column_types(&mut self, key: &str, table: &Table) -> BTreeMap<String, String> {
+        let Some(written) = table.get("types") else {
+            return BTreeMap::new();
+        };
+        let pair = |(column, value): (&String, &Value)| Some((column.clone(), value.as_str()?.to_owned()));
+        let types = written.as_table().and_then(|types| types.iter().map(pair).collect());
+        types.unwrap_or_else(|| {
+            self.problem(&format!("{key}.types"), "must be `{ column = \"integer\" }`");
+            BTreeMap::new()
+        })
     }
 
     /// `columns = { field = "column" }`, or a list of fields that keep their names.

@@ -113,5 +113,8 @@ fn mapping(table: &TableConfig) -> TableMapping {
             OnConflict::Ignore => sink::OnConflict::Ignore,
             OnConflict::Update => sink::OnConflict::Update,
         },
+        serial: table.serial.clone(),
+        inserted_at: table.inserted_at.clone(),
+        types: table.types.clone(),
     }
 }

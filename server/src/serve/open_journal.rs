@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use event::StreamDeclaration;
-use journal::{ChainedJournal, Journal};
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
 use journal::kafka::{KafkaHealth, KafkaJournal, KafkaOptions};
+use journal::{ChainedJournal, Journal};
 use tokio::sync::watch;
 
 use super::stages::StartError;

@@ -8,8 +8,13 @@
 //! of its own, and may have a key of its own. Then events may repeat a key, and what happens to those is said by
 //! [`OnConflict`].
 //!
+//! With [`TableMapping::serial`] the key is a column that the database numbers by itself, and the table is appended to:
+//! each event is there once because its row and the position that covers it are one transaction (I-2).
+//!
 //! Names go into SQL, always quoted. They are refused unless they match `^[a-zA-Z_][a-zA-Z0-9_]{0,63}$`, never
 //! cleaned up: two names must not become one.
+
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +23,8 @@ use event::schema::{EXTRA, OFFSET, PARTITION, RECEIVED_AT, ROW, TRACE_ID};
 use event::{FieldType, StreamDeclaration, StreamName};
 
 use super::session::{POSITIONS_TABLE, REFUSED_TABLE};
+
+pub use types::DeclaredType;
 
 /// Longest name of a table or column, in bytes: what MySQL takes. PostgreSQL takes 63 and says so in its check.
 pub const IDENTIFIER_BYTES_MAX: usize = 64;
@@ -51,6 +58,12 @@ pub struct TableMapping {
     pub event: Option<String>,
     /// What happens to a repeated key of its own.
     pub on_conflict: OnConflict,
+    /// A column that the database numbers, which is the primary key then. Excludes `key`.
+    pub serial: Option<String>,
+    /// A column that the database fills with the time at which it took the row.
+    pub inserted_at: Option<String>,
+    /// Column → type that it gets when the table is made, in place of the one for its kind.
+    pub types: BTreeMap<String, String>,
 }
 
 /// What a column holds.
@@ -104,6 +117,17 @@ pub struct Column {
     pub source: Source,
     /// Whether a value may be absent.
     pub nullable: bool,
+    /// The type that it gets when the table is made, if it is not the one for its kind.
+    pub declared_type: Option<DeclaredType>,
+}
+
+/// A column that the database fills by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilledColumn {
+    /// Its name, which matches the pattern.
+    pub name: String,
+    /// The type that it gets when the table is made, if it is not the usual one.
+    pub declared_type: Option<DeclaredType>,
 }
 
 /// A stream's table in one destination: a mapping that was checked against the declaration.
@@ -123,6 +147,10 @@ pub struct TargetTable {
     pub own_key: bool,
     /// What happens to a repeated key of its own.
     pub on_conflict: OnConflict,
+    /// The primary key, when the database numbers the rows; `key` is empty then.
+    pub serial: Option<FilledColumn>,
+    /// The column that gets the time at which the database took the row.
+    pub inserted_at: Option<FilledColumn>,
 }
 
 /// Why a stream cannot have such a table.
@@ -173,6 +201,25 @@ pub enum MappingError {
     /// What to do about repeated keys is said, but the key cannot repeat.
     #[error("`on_conflict` without a `key`: the key by position never repeats")]
     ConflictWithoutKey,
+    /// A key of its own and one that the database numbers.
+    #[error("`key` and `serial` are both given: keep one")]
+    SerialWithKey,
+    /// A type for a column that is not there.
+    #[error("`types` names `{name}`, which is no column of the table")]
+    NoTypedColumn {
+        /// The name.
+        name: String,
+    },
+    /// A type that a column cannot have.
+    #[error("column `{name}` cannot be `{written}`: {allowed}")]
+    Type {
+        /// The name.
+        name: String,
+        /// What was asked for.
+        written: String,
+        /// What there is.
+        allowed: String,
+    },
     /// Two streams that go to one table need keys of their own, since positions are those of a stream.
     #[error("streams `{first}` and `{second}` both go to table `{table}`, so both need a `key` of their own")]
     Shared {
@@ -215,18 +262,34 @@ impl TargetTable {
             return Err(MappingError::Reserved { name });
         }
         let own_key = !mapping.key.is_empty();
+        if own_key && mapping.serial.is_some() {
+            return Err(MappingError::SerialWithKey);
+        }
         if !own_key && mapping.on_conflict != OnConflict::Refuse {
             return Err(MappingError::ConflictWithoutKey);
         }
-        let columns = columns(&stream, mapping, !own_key)?;
+        let columns = columns(&stream, mapping, !own_key && mapping.serial.is_none())?;
+        let filled = |name: &Option<String>, holds: ColumnKind| {
+            let column = name.as_ref().map(|name| {
+                Ok(FilledColumn {
+                    declared_type: types::declared(mapping, name, holds)?,
+                    name: name.clone(),
+                })
+            });
+            column.transpose()
+        };
+        let serial = filled(&mapping.serial, ColumnKind::Int)?;
+        let inserted_at = filled(&mapping.inserted_at, ColumnKind::Timestamp)?;
+        let own = [&serial, &inserted_at].into_iter().flatten().map(|column| &column.name);
         let mut names = BTreeSet::new();
-        for column in &columns {
-            check_identifier("column", &column.name)?;
-            if !names.insert(column.name.to_ascii_lowercase()) {
-                return Err(MappingError::Twice {
-                    name: column.name.clone(),
-                });
+        for name in columns.iter().map(|column| &column.name).chain(own) {
+            check_identifier("column", name)?;
+            if !names.insert(name.to_ascii_lowercase()) {
+                return Err(MappingError::Twice { name: name.clone() });
             }
+        }
+        if let Some(name) = mapping.types.keys().find(|name| !names.contains(&name.to_ascii_lowercase())) {
+            return Err(MappingError::NoTypedColumn { name: name.clone() });
         }
         let key = key(&stream, mapping, &columns)?;
         Ok(Self {
@@ -237,7 +300,14 @@ impl TargetTable {
             key,
             own_key,
             on_conflict: mapping.on_conflict,
+            serial,
+            inserted_at,
         })
+    }
+
+    /// The columns that the database fills by itself.
+    pub fn filled_columns(&self) -> impl Iterator<Item = &FilledColumn> {
+        self.serial.iter().chain(&self.inserted_at)
     }
 
     /// The columns of the key, in its order.
@@ -254,7 +324,8 @@ pub fn check_shared(tables: &[Arc<TargetTable>]) -> Result<(), MappingError> {
     for (index, first) in tables.iter().enumerate() {
         for second in &tables[index + 1..] {
             let same = first.name.eq_ignore_ascii_case(&second.name);
-            if same && !(first.own_key && second.own_key) {
+            let keyless = |table: &TargetTable| table.own_key || table.serial.is_some();
+            if same && !(keyless(first) && keyless(second)) {
                 return Err(MappingError::Shared {
                     table: first.name.clone(),
                     first: first.stream.name.clone(),
@@ -310,9 +381,11 @@ fn columns(
     let mut columns = Vec::with_capacity(schema.fields().len() + 1);
     for (index, field) in schema.fields().iter().enumerate() {
         if let Some(name) = name_of(field.name()) {
+            let kind = kind(stream, field.name());
             columns.push(Column {
+                declared_type: types::declared(mapping, &name, kind)?,
                 name,
-                kind: kind(stream, field.name()),
+                kind,
                 source: Source::Lake(index),
                 nullable: field.is_nullable(),
             });
@@ -320,6 +393,7 @@ fn columns(
     }
     if let Some(name) = &mapping.event {
         columns.push(Column {
+            declared_type: types::declared(mapping, name, ColumnKind::Json)?,
             name: name.clone(),
             kind: ColumnKind::Json,
             source: Source::Event,
@@ -360,6 +434,9 @@ fn key(
     mapping: &TableMapping,
     columns: &[Column],
 ) -> Result<Vec<usize>, MappingError> {
+    if mapping.serial.is_some() {
+        return Ok(Vec::new());
+    }
     if mapping.key.is_empty() {
         let schema = event::schema::lake(stream);
         let first = schema.fields().len() - POSITION_COLUMNS.len();

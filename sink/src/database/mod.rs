@@ -50,7 +50,9 @@ use crate::group::Sharing;
 use crate::progress::{self, Shared, StreamProgress};
 use consumer::Consumer;
 pub use error::DatabaseError;
-pub use mapping::{Column, ColumnKind, MappingError, OnConflict, Source, TableMapping, TargetTable};
+pub use mapping::{
+    Column, ColumnKind, DeclaredType, FilledColumn, MappingError, OnConflict, Source, TableMapping, TargetTable,
+};
 pub use options::DatabaseOptions;
 use pool::Pool;
 pub use rows::Rows;

@@ -86,7 +86,21 @@ pub(super) async fn missing_columns(
             "column `{name}` is not of the stream, is `NOT NULL` and has no default"
         )));
     }
-    check_key(conn, table).await?;
+    for filled in table.filled_columns() {
+        let there = found
+            .iter()
+            .find(|found| found.name.eq_ignore_ascii_case(&filled.name));
+        if !there.is_some_and(|found| found.has_default || !found.extra.is_empty()) {
+            let name = &filled.name;
+            return Err(differs(format!(
+                "column `{name}` is not there, or the database does not fill it by itself"
+            )));
+        }
+    }
+    // What is only appended to needs nothing that tells its rows apart.
+    if table.serial.is_none() {
+        check_key(conn, table).await?;
+    }
     Ok(missing)
 }
 

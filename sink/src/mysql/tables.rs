@@ -1,6 +1,8 @@
 //! The statements that create tables: a stream's from its declaration, and Tidemill's own two.
 
-use crate::database::{Column, ColumnKind, MappingError, POSITIONS_TABLE, REFUSED_TABLE, TargetTable};
+use crate::database::{
+    Column, ColumnKind, DeclaredType, MappingError, POSITIONS_TABLE, REFUSED_TABLE, TargetTable,
+};
 
 /// Longest text that becomes a VARCHAR; longer ones are TEXT, which costs a row 12 bytes instead of its length.
 const VARCHAR_BYTES_MAX: usize = 255;
@@ -43,10 +45,13 @@ impl Flavor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ColumnType {
     TinyInt,
+    SmallInt,
     Int,
     BigInt,
     Double,
     DateTime,
+    /// A moment until 2038.
+    Timestamp,
     /// ASCII of exactly so many characters.
     Char(usize),
     /// So many characters.
@@ -61,10 +66,12 @@ impl ColumnType {
         let text = |name: &str| format!("{name} CHARACTER SET utf8mb4 COLLATE {}", flavor.collation());
         match self {
             Self::TinyInt => "TINYINT(1)".to_owned(),
+            Self::SmallInt => "SMALLINT".to_owned(),
             Self::Int => "INT".to_owned(),
             Self::BigInt => "BIGINT".to_owned(),
             Self::Double => "DOUBLE".to_owned(),
             Self::DateTime => "DATETIME(6)".to_owned(),
+            Self::Timestamp => "TIMESTAMP(6)".to_owned(),
             Self::Char(characters) => format!("CHAR({characters}) CHARACTER SET ascii COLLATE ascii_bin"),
             Self::VarChar(characters) => text(&format!("VARCHAR({characters})")),
             Self::Text => text("TEXT"),
@@ -76,7 +83,13 @@ impl ColumnType {
     /// Characters that it holds at least.
     pub(super) fn characters(self) -> Option<usize> {
         match self {
-            Self::TinyInt | Self::Int | Self::BigInt | Self::Double | Self::DateTime => None,
+            Self::TinyInt
+            | Self::SmallInt
+            | Self::Int
+            | Self::BigInt
+            | Self::Double
+            | Self::DateTime
+            | Self::Timestamp => None,
             Self::Char(characters) | Self::VarChar(characters) => Some(characters),
             Self::Text => Some(65_535 / CHARACTER_BYTES),
             Self::MediumText => Some(16_777_215 / CHARACTER_BYTES),
@@ -92,6 +105,10 @@ pub(super) fn column_types(table: &TargetTable) -> Vec<ColumnType> {
     let mut types = Vec::with_capacity(table.columns.len());
     for (index, column) in table.columns.iter().enumerate() {
         let in_key = table.key.contains(&index);
+        if let Some(declared) = column.declared_type {
+            types.push(declared_type(declared, column.kind));
+            continue;
+        }
         let found = match column.kind {
             ColumnKind::Bool => ColumnType::TinyInt,
             ColumnKind::Int => ColumnType::BigInt,
@@ -111,6 +128,22 @@ pub(super) fn column_types(table: &TargetTable) -> Vec<ColumnType> {
     types
 }
 
+fn declared_type(declared: DeclaredType, kind: ColumnKind) -> ColumnType {
+    match declared {
+        DeclaredType::SmallInt => ColumnType::SmallInt,
+        DeclaredType::Integer => ColumnType::Int,
+        DeclaredType::BigInt => ColumnType::BigInt,
+        DeclaredType::Timestamp => ColumnType::Timestamp,
+        // Refused by `check`.
+        DeclaredType::TimestampTz => ColumnType::DateTime,
+        DeclaredType::VarChar(characters) => ColumnType::VarChar(characters.into()),
+        // Any text is valid in it; MySQL's own JSON would change what it is given.
+        DeclaredType::Json => ColumnType::LongText,
+        DeclaredType::Text if kind == ColumnKind::Json => ColumnType::LongText,
+        DeclaredType::Text => ColumnType::Text,
+    }
+}
+
 fn text(max_bytes: usize, in_key: bool, row_bytes: &mut usize) -> ColumnType {
     // A character is a byte at least, so as many characters as bytes are always room enough.
     let cost = max_bytes.saturating_mul(CHARACTER_BYTES);
@@ -128,6 +161,17 @@ fn text(max_bytes: usize, in_key: bool, row_bytes: &mut usize) -> ColumnType {
 
 /// Whether InnoDB can have such a table.
 pub(super) fn check(table: &TargetTable) -> Result<(), MappingError> {
+    let declared = table.columns.iter().map(|column| (&column.name, column.declared_type));
+    let filled = table.filled_columns().map(|column| (&column.name, column.declared_type));
+    if let Some((name, _)) = declared
+        .chain(filled)
+        .find(|(_, declared)| *declared == Some(DeclaredType::TimestampTz))
+    {
+        return Err(MappingError::Unsupported {
+            table: table.name.clone(),
+            reason: format!("column `{name}` is `timestamptz`, which this kind of database does not have"),
+        });
+    }
     let types = column_types(table);
     let bytes = |index: &usize| match types[*index] {
         ColumnType::VarChar(characters) => characters.saturating_mul(CHARACTER_BYTES),
@@ -161,11 +205,28 @@ pub(super) fn create(table: &TargetTable, flavor: Flavor) -> String {
         .zip(column_types(table))
         .map(|(column, column_type)| column_definition(column, column_type, flavor))
         .collect();
-    let key: Vec<_> = table
-        .key_columns()
-        .map(|column| format!("`{}`", column.name))
-        .collect();
-    parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    if let Some(serial) = &table.serial {
+        let kind = match serial.declared_type {
+            Some(DeclaredType::SmallInt) => "SMALLINT",
+            Some(DeclaredType::BigInt) => "BIGINT",
+            _ => "INT",
+        };
+        parts.insert(0, format!("`{}` {kind} NOT NULL AUTO_INCREMENT PRIMARY KEY", serial.name));
+    }
+    if let Some(filled) = &table.inserted_at {
+        let kind = filled
+            .declared_type
+            .map_or(ColumnType::DateTime, |declared| declared_type(declared, ColumnKind::Timestamp));
+        let kind = kind.sql(flavor);
+        parts.push(format!("`{}` {kind} NULL DEFAULT CURRENT_TIMESTAMP(6)", filled.name));
+    }
+    if table.serial.is_none() {
+        let key: Vec<_> = table
+            .key_columns()
+            .map(|column| format!("`{}`", column.name))
+            .collect();
+        parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    }
     let name = &table.name;
     format!(
         "CREATE TABLE IF NOT EXISTS `{name}` ({}) ENGINE=InnoDB",

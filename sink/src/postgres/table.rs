@@ -8,15 +8,13 @@
 //! looks again under it. The statements say `IF NOT EXISTS` all the same, because a server may answer the second
 //! look from what it remembers of the first; what came out is looked at once more after the commit.
 
-use std::fmt::Write;
-
 use tokio_postgres::types::Type;
 
 use super::connection::Connection;
 use super::encode::Sent;
 use super::positions;
 use super::wire::{ddl, is_own, wire};
-use crate::database::{Column, DatabaseError, MappingError, TargetTable};
+use crate::database::{Column, DatabaseError, DeclaredType, MappingError, TargetTable};
 
 /// Longest name, in bytes: PostgreSQL cuts longer ones without an error.
 const NAME_BYTES_MAX: usize = 63;
@@ -84,7 +82,8 @@ pub(super) fn check(table: &TargetTable) -> Result<(), MappingError> {
         reason,
     };
     let names = std::iter::once(("table", &table.name))
-        .chain(table.columns.iter().map(|column| ("column", &column.name)));
+        .chain(table.columns.iter().map(|column| ("column", &column.name)))
+        .chain(table.filled_columns().map(|column| ("column", &column.name)));
     for (what, name) in names {
         if name.len() > NAME_BYTES_MAX {
             let bytes = name.len();
@@ -169,13 +168,47 @@ pub(super) async fn columns_of(
 }
 
 fn create(table: &TargetTable) -> String {
-    let mut sql = format!("CREATE TABLE IF NOT EXISTS {} (", quoted(&table.name));
+    let mut parts = Vec::with_capacity(table.columns.len() + 2);
+    if let Some(serial) = &table.serial {
+        let kind = match serial.declared_type {
+            Some(DeclaredType::SmallInt) => "SMALLSERIAL",
+            Some(DeclaredType::BigInt) => "BIGSERIAL",
+            _ => "SERIAL",
+        };
+        parts.push(format!("{} {kind} PRIMARY KEY", quoted(&serial.name)));
+    }
     for column in &table.columns {
         let not_null = if column.nullable { "" } else { " NOT NULL" };
-        let _ = write!(sql, "{} {}{not_null}, ", quoted(&column.name), ddl(column.kind));
+        parts.push(format!("{} {}{not_null}", quoted(&column.name), type_of(column)));
     }
-    let _ = write!(sql, "PRIMARY KEY ({}))", quoted_list(table.key_columns()));
-    sql
+    if let Some(filled) = &table.inserted_at {
+        let kind = filled.declared_type.map_or("TIMESTAMPTZ".to_owned(), declared_ddl);
+        parts.push(format!("{} {kind} DEFAULT CURRENT_TIMESTAMP", quoted(&filled.name)));
+    }
+    if table.serial.is_none() {
+        parts.push(format!("PRIMARY KEY ({})", quoted_list(table.key_columns())));
+    }
+    format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(&table.name), parts.join(", "))
+}
+
+/// The type of a column that is made.
+fn type_of(column: &Column) -> String {
+    column
+        .declared_type
+        .map_or_else(|| ddl(column.kind).to_owned(), declared_ddl)
+}
+
+fn declared_ddl(declared: DeclaredType) -> String {
+    match declared {
+        DeclaredType::SmallInt => "SMALLINT".to_owned(),
+        DeclaredType::Integer => "INTEGER".to_owned(),
+        DeclaredType::BigInt => "BIGINT".to_owned(),
+        DeclaredType::Timestamp => "TIMESTAMP".to_owned(),
+        DeclaredType::TimestampTz => "TIMESTAMPTZ".to_owned(),
+        DeclaredType::VarChar(characters) => format!("VARCHAR({characters})"),
+        DeclaredType::Text => "TEXT".to_owned(),
+        DeclaredType::Json => "JSON".to_owned(),
+    }
 }
 
 fn add(table: &TargetTable, columns: &[&Column]) -> String {
@@ -185,7 +218,7 @@ fn add(table: &TargetTable, columns: &[&Column]) -> String {
             format!(
                 "ADD COLUMN IF NOT EXISTS {} {}",
                 quoted(&column.name),
-                ddl(column.kind)
+                type_of(column)
             )
         })
         .collect();
@@ -225,6 +258,10 @@ async fn compare<'a>(connection: &Connection, table: &'a TargetTable) -> Result<
         });
     }
     let plan = columns(table, &found).map_err(|difference| differs(table, difference))?;
+    if table.serial.is_some() {
+        // It is appended to, so nothing has to tell its rows apart.
+        return Ok(plan);
+    }
     let mut key: Vec<String> = table.key_columns().map(|column| column.name.clone()).collect();
     let shown = quoted_list(table.key_columns());
     key.sort_unstable();
@@ -276,6 +313,13 @@ fn columns<'a>(table: &'a TargetTable, found: &[FoundColumn]) -> Result<Plan<'a>
             source: column.source,
             wire,
         });
+    }
+    for filled in table.filled_columns() {
+        let name = &filled.name;
+        let there = found.iter().find(|there| there.name == *name);
+        if !there.is_some_and(|there| there.filled || there.generated) {
+            return Err(format!("column `{name}` is missing, or the database does not fill it by itself"));
+        }
     }
     let ours = |there: &FoundColumn| table.columns.iter().any(|column| column.name == there.name);
     if let Some(alone) = found

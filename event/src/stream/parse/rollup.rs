@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use toml::Value;
 
 use super::{Parser, Section};
+use crate::StreamName;
 use crate::stream::rollup::{Rollup, WINDOW_ROWS_MAX, WINDOW_SPAN, can_be_computed, is_implied};
 use crate::stream::{FieldDeclaration, RecordFormat, StreamDeclaration, UnknownFields};
 use crate::units::{format_duration, parse_duration};
-use crate::StreamName;
 
 const ROLLUP_KEYS: &[&str] = &["from", "every", "rows", "sql", "flush_on_stop"];
 
@@ -70,7 +70,10 @@ impl Parser {
 
     fn required(&mut self, section: &Section<'_>, name: &str) -> Option<String> {
         if !section.table.contains_key(name) {
-            self.problem(section.key(name), "is missing: a rollup needs `from`, `every` and `sql`");
+            self.problem(
+                section.key(name),
+                "is missing: a rollup needs `from`, `every` and `sql`",
+            );
         }
         self.text(section, name)
     }
