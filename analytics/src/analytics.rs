@@ -94,7 +94,7 @@ impl AnalyticsOptions {
 pub(crate) struct Compute(Option<Runtime>);
 
 impl Compute {
-    fn start(threads: usize, blocking_max: usize, name: &str) -> std::io::Result<Self> {
+    pub(crate) fn start(threads: usize, blocking_max: usize, name: &str) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name(name)

@@ -29,6 +29,7 @@ mod problem;
 mod provider;
 mod question;
 mod readable;
+pub mod rollup;
 mod session;
 mod sketch;
 mod sql;

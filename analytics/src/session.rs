@@ -1,6 +1,7 @@
 //! The one place that builds a query session: functions, stores, memory, spill, settings.
 //!
-//! The costly part, registering functions, is done once; a query gets a copy with tables of its own.
+//! The costly part, registering functions, is done once; a query gets a copy with tables of its own. A rollup has a
+//! session for itself, with the same functions and nothing but its source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_schema::Schema;
 use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
-    TableProvider,
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider, SchemaProvider, TableProvider,
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -74,6 +75,40 @@ pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionSta
         .with_disk_manager_builder(disk)
         .with_memory_pool(Arc::new(pool))
         .build_arc()?;
+    with_functions(config, runtime)
+}
+
+/// A session that computes the windows of one rollup, whose rows are in memory already: `table` is all that there is.
+pub(crate) fn for_windows(
+    memory_bytes: usize,
+    name: &str,
+    table: Arc<dyn TableProvider>,
+) -> Result<SessionState> {
+    let config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_default_catalog_and_schema("tidemill", "public")
+        .with_create_default_catalog_and_schema(false)
+        .set_bool("datafusion.execution.enable_recursive_ctes", false)
+        .set_str("datafusion.execution.time_zone", "UTC");
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_disk_manager_builder(disk)
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
+        .build_arc()?;
+    let schema = MemorySchemaProvider::new();
+    schema.register_table(name.to_owned(), table)?;
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema("public", Arc::new(schema))?;
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog("tidemill".to_owned(), Arc::new(catalog));
+    let state = with_functions(config, runtime)?;
+    Ok(SessionStateBuilder::new_from_existing(state)
+        .with_catalog_list(Arc::new(list))
+        .build())
+}
+
+/// A state with every function that SQL may call here.
+fn with_functions(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)

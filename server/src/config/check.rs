@@ -242,11 +242,25 @@ fn streams(merged: &Table, problems: &mut Problems) -> (Vec<StreamDeclaration>, 
                 }
                 Vec::new()
             });
+            check_rollups(&streams, problems);
             (streams, cors)
         }
         Some(_) => {
             problems.push("streams", "is a section: write `[streams.NAME]`");
             (Vec::new(), CorsConfig::default())
+        }
+    }
+}
+
+/// Whether the SQL of every rollup fits its source and its fields.
+fn check_rollups(streams: &[StreamDeclaration], problems: &mut Problems) {
+    for stream in streams {
+        let Some(rollup) = &stream.rollup else { continue };
+        let source = streams.iter().find(|source| source.name == rollup.from);
+        if let Some(source) = source
+            && let Err(message) = analytics::rollup::check(stream, source)
+        {
+            problems.push(format!("streams.{}.rollup.sql", stream.name), message);
         }
     }
 }

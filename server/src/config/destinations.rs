@@ -370,7 +370,9 @@ impl Reading<'_> {
             return BTreeMap::new();
         };
         let pair = |(column, value): (&String, &Value)| Some((column.clone(), value.as_str()?.to_owned()));
-        let types = written.as_table().and_then(|types| types.iter().map(pair).collect());
+        let types = written
+            .as_table()
+            .and_then(|types| types.iter().map(pair).collect());
         types.unwrap_or_else(|| {
             self.problem(&format!("{key}.types"), "must be `{ column = \"integer\" }`");
             BTreeMap::new()

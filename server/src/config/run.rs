@@ -165,6 +165,8 @@ pub struct AnalyticsConfig {
     pub queries: u64,
     /// Processes that run SQL.
     pub sql_workers: u64,
+    /// Begins the names of the groups that elect who computes a rollup.
+    pub rollup_group: String,
     /// Bytes of the longest SQL text.
     pub sql_bytes: u64,
     /// Longest time of a query.
@@ -294,6 +296,7 @@ pub(super) fn build(
             memory_bytes: taken.number("analytics.memory"),
             queries: taken.number("analytics.queries"),
             sql_workers: taken.number("analytics.sql_workers"),
+            rollup_group: taken.text("analytics.rollup_group").to_owned(),
             sql_bytes: taken.number("analytics.sql_bytes"),
             sql_timeout: taken.span("analytics.sql_timeout"),
             sql_rows: taken.number("analytics.sql_rows"),

@@ -377,6 +377,12 @@ pub const SETTINGS: &[Setting] = &[
         "most processes that run SQL, each one query at a time in an equal part of `analytics.memory`",
     ),
     setting(
+        "analytics.rollup_group",
+        Kind::Text,
+        "tidemill.rollup",
+        "a rollup is computed by one member of the consumer group of this name, a dot and the stream's",
+    ),
+    setting(
         "analytics.sql_bytes",
         Kind::Bytes(KIB, MIB),
         "64KiB",

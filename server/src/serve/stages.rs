@@ -12,6 +12,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use analytics::rollup::{RollupOptions, Rollups};
 use analytics::{Analytics, AnalyticsOptions, SqlPlace};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
@@ -119,6 +120,7 @@ pub(super) struct Stages {
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
     databases: Vec<DatabaseSink>,
+    rollups: Option<Rollups>,
     /// Its lock keeps other processes from writing to a lake that is this one's alone.
     _lake: Option<Arc<Lake>>,
     /// Ends after the sink.
@@ -206,6 +208,10 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         Some(assign) => Some(assigning::start(config, assign, &catalog, &journal, &archive).await?),
         None => None,
     };
+    let rollups = match analytics {
+        true => start_rollups(config, &catalog, &journal, &tables, writes).await?,
+        false => None,
+    };
     let ingest = ingest.then(|| {
         let options = IngestOptions {
             durability: journal.durability(),
@@ -235,6 +241,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         tables,
         sink: lake_sink,
         databases,
+        rollups,
         _lake: lake,
         _sink_runtime: sink_runtime,
     })
@@ -287,7 +294,7 @@ impl Stages {
         }
     }
 
-    /// Ends the stages behind the sockets: sources, which take events in as sockets do, sink, then journal.
+/// Ends the stages behind the sockets: sources, which take events in as sockets do, rollups, sink, journal.
     pub(super) async fn shutdown(self) {
         if let Some(sources) = self.sources {
             sources.shutdown().await;
@@ -296,6 +303,10 @@ impl Stages {
         drop(self.ingest);
         if let Some(assign) = self.assign {
             assign.service.shutdown().await;
+        }
+        // What they append last goes into the destinations with the rest.
+        if let Some(rollups) = self.rollups {
+            rollups.shutdown().await;
         }
         // Side by side: one that is away must not take the time of the others (I-5).
         let databases = join_all(self.databases.into_iter().map(DatabaseSink::shutdown));
@@ -359,6 +370,34 @@ async fn check_positions(journal: &dyn Journal, tables: &[Arc<Table>]) -> Result
         }
     }
     Ok(())
+}
+
+/// Computes the declared rollups, where the journal takes what comes of it.
+async fn start_rollups(
+    config: &Config,
+    catalog: &Catalog,
+    journal: &Arc<dyn Journal>,
+    tables: &[Arc<Table>],
+    writes: bool,
+) -> Result<Option<Rollups>, StartError> {
+    let streams = streams_of(&declared(config, catalog));
+    if streams.iter().all(|stream| stream.rollup.is_none()) {
+        return Ok(None);
+    }
+    if !writes && config.journal.kind == JournalKind::Embedded {
+        tracing::warn!(
+            "rollups are computed by the process that takes events: this one only reads the journal"
+        );
+        return Ok(None);
+    }
+    let options = RollupOptions {
+        group: config.analytics.rollup_group.clone(),
+        ..RollupOptions::default()
+    };
+    let started = Rollups::start(journal, &streams, tables, &options).await;
+    started
+        .map(Some)
+        .map_err(|message| StartError::Analytics(message.into()))
 }
 
 /// How connections are served.

@@ -280,7 +280,10 @@ impl TargetTable {
         };
         let serial = filled(&mapping.serial, ColumnKind::Int)?;
         let inserted_at = filled(&mapping.inserted_at, ColumnKind::Timestamp)?;
-        let own = [&serial, &inserted_at].into_iter().flatten().map(|column| &column.name);
+        let own = [&serial, &inserted_at]
+            .into_iter()
+            .flatten()
+            .map(|column| &column.name);
         let mut names = BTreeSet::new();
         for name in columns.iter().map(|column| &column.name).chain(own) {
             check_identifier("column", name)?;
@@ -288,7 +291,11 @@ impl TargetTable {
                 return Err(MappingError::Twice { name: name.clone() });
             }
         }
-        if let Some(name) = mapping.types.keys().find(|name| !names.contains(&name.to_ascii_lowercase())) {
+        if let Some(name) = mapping
+            .types
+            .keys()
+            .find(|name| !names.contains(&name.to_ascii_lowercase()))
+        {
             return Err(MappingError::NoTypedColumn { name: name.clone() });
         }
         let key = key(&stream, mapping, &columns)?;

@@ -51,7 +51,8 @@ use crate::progress::{self, Shared, StreamProgress};
 use consumer::Consumer;
 pub use error::DatabaseError;
 pub use mapping::{
-    Column, ColumnKind, DeclaredType, FilledColumn, MappingError, OnConflict, Source, TableMapping, TargetTable,
+    Column, ColumnKind, DeclaredType, FilledColumn, MappingError, OnConflict, Source, TableMapping,
+    TargetTable,
 };
 pub use options::DatabaseOptions;
 use pool::Pool;

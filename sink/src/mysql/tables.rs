@@ -161,8 +161,13 @@ fn text(max_bytes: usize, in_key: bool, row_bytes: &mut usize) -> ColumnType {
 
 /// Whether InnoDB can have such a table.
 pub(super) fn check(table: &TargetTable) -> Result<(), MappingError> {
-    let declared = table.columns.iter().map(|column| (&column.name, column.declared_type));
-    let filled = table.filled_columns().map(|column| (&column.name, column.declared_type));
+    let declared = table
+        .columns
+        .iter()
+        .map(|column| (&column.name, column.declared_type));
+    let filled = table
+        .filled_columns()
+        .map(|column| (&column.name, column.declared_type));
     if let Some((name, _)) = declared
         .chain(filled)
         .find(|(_, declared)| *declared == Some(DeclaredType::TimestampTz))
@@ -211,14 +216,20 @@ pub(super) fn create(table: &TargetTable, flavor: Flavor) -> String {
             Some(DeclaredType::BigInt) => "BIGINT",
             _ => "INT",
         };
-        parts.insert(0, format!("`{}` {kind} NOT NULL AUTO_INCREMENT PRIMARY KEY", serial.name));
+        parts.insert(
+            0,
+            format!("`{}` {kind} NOT NULL AUTO_INCREMENT PRIMARY KEY", serial.name),
+        );
     }
     if let Some(filled) = &table.inserted_at {
-        let kind = filled
-            .declared_type
-            .map_or(ColumnType::DateTime, |declared| declared_type(declared, ColumnKind::Timestamp));
+        let kind = filled.declared_type.map_or(ColumnType::DateTime, |declared| {
+            declared_type(declared, ColumnKind::Timestamp)
+        });
         let kind = kind.sql(flavor);
-        parts.push(format!("`{}` {kind} NULL DEFAULT CURRENT_TIMESTAMP(6)", filled.name));
+        parts.push(format!(
+            "`{}` {kind} NULL DEFAULT CURRENT_TIMESTAMP(6)",
+            filled.name
+        ));
     }
     if table.serial.is_none() {
         let key: Vec<_> = table

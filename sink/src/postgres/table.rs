@@ -182,13 +182,22 @@ fn create(table: &TargetTable) -> String {
         parts.push(format!("{} {}{not_null}", quoted(&column.name), type_of(column)));
     }
     if let Some(filled) = &table.inserted_at {
-        let kind = filled.declared_type.map_or("TIMESTAMPTZ".to_owned(), declared_ddl);
-        parts.push(format!("{} {kind} DEFAULT CURRENT_TIMESTAMP", quoted(&filled.name)));
+        let kind = filled
+            .declared_type
+            .map_or("TIMESTAMPTZ".to_owned(), declared_ddl);
+        parts.push(format!(
+            "{} {kind} DEFAULT CURRENT_TIMESTAMP",
+            quoted(&filled.name)
+        ));
     }
     if table.serial.is_none() {
         parts.push(format!("PRIMARY KEY ({})", quoted_list(table.key_columns())));
     }
-    format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(&table.name), parts.join(", "))
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({})",
+        quoted(&table.name),
+        parts.join(", ")
+    )
 }
 
 /// The type of a column that is made.
@@ -318,7 +327,9 @@ fn columns<'a>(table: &'a TargetTable, found: &[FoundColumn]) -> Result<Plan<'a>
         let name = &filled.name;
         let there = found.iter().find(|there| there.name == *name);
         if !there.is_some_and(|there| there.filled || there.generated) {
-            return Err(format!("column `{name}` is missing, or the database does not fill it by itself"));
+            return Err(format!(
+                "column `{name}` is missing, or the database does not fill it by itself"
+            ));
         }
     }
     let ours = |there: &FoundColumn| table.columns.iter().any(|column| column.name == there.name);
