@@ -16,6 +16,7 @@
 
 mod aggregate;
 mod error;
+mod run;
 mod source;
 mod tip;
 mod window;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::StreamDeclaration;
+use futures::FutureExt;
 use journal::Journal;
 use lake::Table;
 use tokio::sync::watch;
@@ -46,7 +48,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is wrong, for whoever wrote it.
 pub fn check(rollup: &StreamDeclaration, source: &StreamDeclaration) -> Result<(), String> {
     // Nothing is waited for: the only table is in memory.
-    futures::executor::block_on(Aggregate::plan(rollup, source)).map(drop)
+    let planned = Aggregate::plan(rollup, source).now_or_never();
+    planned.map_or_else(
+        || Err("the SQL cannot be planned at once".to_owned()),
+        |planned| planned.map(drop),
+    )
 }
 
 /// What rollups are computed with.
