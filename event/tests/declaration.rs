@@ -189,3 +189,125 @@ fn any_declaration_survives_being_printed() {
         assert_eq!(parsed, Ok(vec![stream]), "round {round}\n{text}");
     }
 }
+
+const ROLLUP: &str = r#"
+[activity.fields]
+user_id = "string"
+[totals]
+description = "Of each half minute"
+[totals.rollup]
+from = "activity"
+every = "30s"
+rows = 100
+sql = """
+SELECT count(*) AS "events"
+FROM activity"""
+flush_on_stop = true
+[totals.fields]
+events = "int"
+"#;
+
+#[test]
+fn a_rollup_has_the_fields_of_every_rollup_and_survives_the_catalog() {
+    let table: toml::Table = ROLLUP.parse().expect("TOML");
+    let streams = parse_streams(&table).expect("right");
+    let totals = &streams[1];
+    let names: Vec<_> = totals.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "window_start",
+            "window_end",
+            "events",
+            "source_rows",
+            "source",
+            "follows"
+        ]
+    );
+    assert_eq!(totals.time.as_deref(), Some("window_start"));
+    let rollup = totals.rollup.as_ref().expect("it is one");
+    assert_eq!(
+        (rollup.rows, rollup.every.as_secs(), rollup.flush_on_stop),
+        (100, 30, true)
+    );
+    let stored = event::catalog::to_toml(&streams);
+    assert_eq!(
+        event::catalog::from_toml(&stored).as_ref(),
+        Ok(&streams),
+        "{stored}"
+    );
+    // The source cannot change, the rest can.
+    let mut later = streams.clone();
+    let rollup = later[1].rollup.as_mut().expect("it is one");
+    (rollup.rows, rollup.sql) = (7, "SELECT 1".to_owned());
+    assert!(event::catalog::evolve(streams.clone(), later.clone()).is_ok());
+    later[1].rollup = None;
+    let error = event::catalog::evolve(streams, later)
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("rollup.from"), "{error}");
+}
+
+#[test]
+fn what_a_rollup_cannot_have_is_named() {
+    for (before, after, key) in [
+        (
+            "from = \"activity\"",
+            "from = \"totals\"",
+            "streams.totals.rollup.from",
+        ),
+        (
+            "from = \"activity\"",
+            "from = \"nobody\"",
+            "streams.totals.rollup.from",
+        ),
+        ("from = \"activity\"", "", "streams.totals.rollup.from"),
+        (
+            "every = \"30s\"",
+            "every = \"1ms\"",
+            "streams.totals.rollup.every",
+        ),
+        ("rows = 100", "rows = 1000001", "streams.totals.rollup.rows"),
+        ("rows = 100", "rows = \"many\"", "streams.totals.rollup.rows"),
+        ("rows = 100", "row = 100", "streams.totals.rollup.row"),
+        (
+            "description = \"Of each half minute\"",
+            "key = \"events\"",
+            "streams.totals.key",
+        ),
+        (
+            "description = \"Of each half minute\"",
+            "routes = [\"/totals\"]",
+            "streams.totals.routes",
+        ),
+        (
+            "description = \"Of each half minute\"",
+            "format = \"json\"",
+            "streams.totals.format",
+        ),
+        (
+            "events = \"int\"",
+            "events = \"uuid\"",
+            "streams.totals.fields.events",
+        ),
+        (
+            "events = \"int\"",
+            "events = { type = \"int\", min = 0 }",
+            "streams.totals.fields.events",
+        ),
+        (
+            "events = \"int\"",
+            "source = \"int\"",
+            "streams.totals.fields.source",
+        ),
+    ] {
+        let text = ROLLUP.replace(before, after);
+        assert_ne!(text, ROLLUP, "{before}");
+        let table: toml::Table = text.parse().expect("TOML");
+        let problems = parse_streams(&table).expect_err("refused");
+        assert!(
+            problems.iter().any(|problem| problem.key == key),
+            "{after}: {problems:?}"
+        );
+    }
+}

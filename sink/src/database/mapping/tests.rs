@@ -131,3 +131,53 @@ fn two_streams_share_a_table_only_with_keys_of_their_own() {
     assert!(check_shared(&[shared(&[]), shared(&["user_id"])]).is_err());
     assert!(check_shared(&[shared(&["user_id"]), shared(&["user_id"])]).is_ok());
 }
+
+#[test]
+fn a_table_that_the_database_numbers_has_no_other_key_and_its_types_are_checked() {
+    let mapping = TableMapping {
+        columns: columns_of(&[("_received_at", "timestamp"), ("note", "note")]),
+        serial: Some("id".to_owned()),
+        inserted_at: Some("created_at".to_owned()),
+        types: columns_of(&[
+            ("timestamp", "TIMESTAMP"),
+            ("id", "bigint"),
+            ("note", "varchar( 40 )"),
+        ])
+        .expect("some"),
+        ..TableMapping::default()
+    };
+    let table = TargetTable::resolve(stream(), "", Some(&mapping)).expect("resolves");
+    assert_eq!(names(&table), ["note", "timestamp"]);
+    assert!(table.key.is_empty() && !table.own_key);
+    let types: Vec<_> = table.columns.iter().map(|column| column.declared_type).collect();
+    assert_eq!(
+        types,
+        [Some(DeclaredType::VarChar(40)), Some(DeclaredType::Timestamp)]
+    );
+    let filled: Vec<_> = table
+        .filled_columns()
+        .map(|column| column.name.as_str())
+        .collect();
+    assert_eq!(filled, ["id", "created_at"]);
+    let with = |change: fn(&mut TableMapping)| {
+        let mut mapping = mapping.clone();
+        change(&mut mapping);
+        TargetTable::resolve(stream(), "", Some(&mapping)).expect_err("refused")
+    };
+    let keyed = with(|mapping| mapping.key = vec!["timestamp".to_owned()]);
+    assert_eq!(keyed, MappingError::SerialWithKey);
+    let twice = with(|mapping| mapping.serial = Some("Note".to_owned()));
+    assert!(matches!(twice, MappingError::Twice { .. }), "{twice}");
+    let nobody = with(|mapping| drop(mapping.types.insert("x".to_owned(), "text".to_owned())));
+    assert!(matches!(nobody, MappingError::NoTypedColumn { .. }), "{nobody}");
+    for (column, written) in [
+        ("timestamp", "integer"),
+        ("note", "varchar(0)"),
+        ("id", "text; DROP TABLE x"),
+    ] {
+        let mut mapping = mapping.clone();
+        mapping.types.insert(column.to_owned(), written.to_owned());
+        let error = TargetTable::resolve(stream(), "", Some(&mapping)).expect_err("refused");
+        assert!(matches!(error, MappingError::Type { .. }), "{written}: {error}");
+    }
+}
