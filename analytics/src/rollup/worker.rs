@@ -136,8 +136,7 @@ impl Worker {
     /// Goes on from the last valid row.
     async fn compute(&self, member: &dyn GroupMember, wait: &mut Duration) -> Result<Ended, RollupError> {
         let (mut assigned, mut stopping) = (member.assigned(), self.stopping.clone());
-        let begun = self.begin(member).await?;
-        let mut run = begun;
+        let mut run = self.begin(member).await?;
         let told = tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => Ended::Stopped,
