@@ -43,6 +43,7 @@ fn stream(unknown_fields: UnknownFields) -> StreamDeclaration {
         topic: None,
         format: event::RecordFormat::Record,
         retention: None,
+        rollup: None,
         fields: vec![
             field("n", FieldType::Int { min: -5, max: 1_000 }, false),
             field(

@@ -102,6 +102,7 @@ fn mapped(on_conflict: OnConflict) -> DatabaseOptions {
         key: vec!["owner".to_owned()],
         event: Some("doc".to_owned()),
         on_conflict,
+        ..TableMapping::default()
     };
     let mut options = quick();
     options
