@@ -294,7 +294,7 @@ impl Stages {
         }
     }
 
-/// Ends the stages behind the sockets: sources, which take events in as sockets do, rollups, sink, journal.
+    /// Ends the stages behind the sockets: sources, which take events in as sockets do, rollups, sink, journal.
     pub(super) async fn shutdown(self) {
         if let Some(sources) = self.sources {
             sources.shutdown().await;
