@@ -22,6 +22,7 @@ mod openapi;
 mod priority;
 mod problem;
 mod readiness;
+mod rollups;
 mod routes;
 mod signals;
 mod sockets;

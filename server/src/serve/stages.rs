@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use analytics::rollup::{RollupOptions, Rollups};
+use analytics::rollup::Rollups;
 use analytics::{Analytics, AnalyticsOptions, SqlPlace};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
@@ -30,6 +30,7 @@ use super::event_sources;
 use super::open_journal::{JournalHealth, OpenJournal};
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
+use super::rollups;
 use super::sql_workers;
 use super::timed::TimedJournal;
 use crate::config::{AssignConfig, Config, JournalKind, Roles, RouteConfig, RouteKind};
@@ -209,7 +210,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         None => None,
     };
     let rollups = match analytics {
-        true => start_rollups(config, &catalog, &journal, &tables, writes).await?,
+        true => rollups::start(config, &declared(config, &catalog), &journal, &tables, writes).await?,
         false => None,
     };
     let ingest = ingest.then(|| {
@@ -370,34 +371,6 @@ async fn check_positions(journal: &dyn Journal, tables: &[Arc<Table>]) -> Result
         }
     }
     Ok(())
-}
-
-/// Computes the declared rollups, where the journal takes what comes of it.
-async fn start_rollups(
-    config: &Config,
-    catalog: &Catalog,
-    journal: &Arc<dyn Journal>,
-    tables: &[Arc<Table>],
-    writes: bool,
-) -> Result<Option<Rollups>, StartError> {
-    let streams = streams_of(&declared(config, catalog));
-    if streams.iter().all(|stream| stream.rollup.is_none()) {
-        return Ok(None);
-    }
-    if !writes && config.journal.kind == JournalKind::Embedded {
-        tracing::warn!(
-            "rollups are computed by the process that takes events: this one only reads the journal"
-        );
-        return Ok(None);
-    }
-    let options = RollupOptions {
-        group: config.analytics.rollup_group.clone(),
-        ..RollupOptions::default()
-    };
-    let started = Rollups::start(journal, &streams, tables, &options).await;
-    started
-        .map(Some)
-        .map_err(|message| StartError::Analytics(message.into()))
 }
 
 /// How connections are served.
