@@ -33,7 +33,9 @@ impl Routes {
     pub(crate) fn new(catalog: Catalog, declared: &[PostRoute]) -> Self {
         let mut own = HashMap::new();
         for route in declared {
-            if let Some(stream) = catalog.get(route.stream.as_str()) {
+            let stream = catalog.get(route.stream.as_str());
+            // Nobody can send what is computed.
+            if let Some(stream) = stream.filter(|stream| stream.rollup.is_none()) {
                 own.insert(route.path.clone(), Arc::new(Post::new(stream, route)));
             }
         }

@@ -16,13 +16,13 @@ pub(super) async fn start(
     declared: &Catalog,
     journal: &Arc<dyn Journal>,
     tables: &[Arc<Table>],
-    writes: bool,
 ) -> Result<Option<Rollups>, StartError> {
     let streams: Vec<_> = declared.iter().cloned().collect();
-    if streams.iter().all(|stream| stream.rollup.is_none()) {
+    let roles = config.roles;
+    if !roles.analytics || streams.iter().all(|stream| stream.rollup.is_none()) {
         return Ok(None);
     }
-    if !writes && config.journal.kind == JournalKind::Embedded {
+    if !(roles.ingest || roles.sink) && config.journal.kind == JournalKind::Embedded {
         tracing::warn!(
             "rollups are computed by the process that takes events: this one only reads the journal"
         );
@@ -36,4 +36,11 @@ pub(super) async fn start(
     started
         .map(Some)
         .map_err(|message| StartError::Analytics(message.into()))
+}
+
+/// Ends them, before the sinks: what they append last goes into the destinations with the rest.
+pub(super) async fn stop(rollups: Option<Rollups>) {
+    if let Some(rollups) = rollups {
+        rollups.shutdown().await;
+    }
 }

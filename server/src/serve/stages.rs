@@ -209,10 +209,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         Some(assign) => Some(assigning::start(config, assign, &catalog, &journal, &archive).await?),
         None => None,
     };
-    let rollups = match analytics {
-        true => rollups::start(config, &declared(config, &catalog), &journal, &tables, writes).await?,
-        false => None,
-    };
+    let rollups = rollups::start(config, &declared(config, &catalog), &journal, &tables).await?;
     let ingest = ingest.then(|| {
         let options = IngestOptions {
             durability: journal.durability(),
@@ -305,10 +302,7 @@ impl Stages {
         if let Some(assign) = self.assign {
             assign.service.shutdown().await;
         }
-        // What they append last goes into the destinations with the rest.
-        if let Some(rollups) = self.rollups {
-            rollups.shutdown().await;
-        }
+        rollups::stop(self.rollups).await;
         // Side by side: one that is away must not take the time of the others (I-5).
         let databases = join_all(self.databases.into_iter().map(DatabaseSink::shutdown));
         let lake = async {
