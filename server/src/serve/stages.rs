@@ -258,6 +258,7 @@ impl Stages {
             tables: Vec::new(),
             sink: None,
             databases: Vec::new(),
+            rollups: None,
             _lake: None,
             _sink_runtime: None,
         }
