@@ -267,7 +267,7 @@ impl Analytics {
             base: base(&limits, Arc::clone(&tail))?,
             pinner: Arc::new(Pinner {
                 tables,
-                rows: TailRows::new(Arc::clone(&journal)),
+                rows: TailRows::new(Arc::clone(&journal), Arc::clone(&tail)),
                 journal,
                 tail,
                 messages,

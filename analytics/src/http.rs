@@ -307,6 +307,11 @@ async fn describe(shared: &Shared, stream: &Arc<StreamDeclaration>) -> Result<Va
         "routes": stream.routes,
         "time": stream.time_column(),
         "key": stream.key,
+        "unique": stream.unique.as_ref().map(|unique| json!({
+            "field": unique.field,
+            "window_seconds": unique.window.as_secs(),
+            "ids_max": unique.ids_max,
+        })),
         "retention_seconds": stream.retention.map(|retention| retention.as_secs()),
         "fields": fields.collect::<Vec<_>>(),
         "columns": columns.collect::<Vec<_>>(),

@@ -2,7 +2,8 @@
 //!
 //! Takes only the lake, the journal and a request, so that it can run in a process of its own. Every query
 //! reads **files(v) ∪ journal[p(v), end)**: the journal's end is taken first, then the newest lake version v
-//! with its position p(v), so that each durable row is seen exactly once (I-2, I-5).
+//! with its position p(v), so that each durable row is seen exactly once (I-2, I-5). Of a stream whose ids are unique
+//! rows of the tail that repeat an id are left out, as the sink will leave them out of the lake (`tail_kept`).
 //!
 //! DataFusion lives behind this wall; REST questions read the columns directly and never pass through SQL text.
 
@@ -37,6 +38,7 @@ mod sql_http;
 mod stats;
 mod tail;
 mod tail_exec;
+mod tail_kept;
 mod tail_rows;
 mod utc_trunc;
 pub mod views;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::unique::Seen;
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::future::BoxFuture;
 use journal::{Journal, JournalReader};
@@ -13,6 +14,7 @@ use tokio::sync::Mutex;
 use crate::QueryError;
 use crate::sql::again;
 use crate::tail::Tail;
+use crate::tail_kept::Hold;
 use crate::tail_rows::TailRows;
 
 /// Longest wait for the next record on the way to a `min_position`; then 503, so that a client comes back.
@@ -48,11 +50,12 @@ pub(crate) struct Pin {
     pub(crate) held: Arc<Held>,
 }
 
-/// Readers at the beginnings of tails; nobody reads with them.
-pub(crate) struct Held(
-    #[expect(dead_code, reason = "what counts is that it lives")]
-    std::sync::Mutex<Vec<Box<dyn JournalReader>>>,
-);
+/// Readers at the beginnings of tails, with which nobody reads, and what is decided of tails whose ids are unique.
+#[expect(dead_code, reason = "what counts is that it lives")]
+pub(crate) struct Held {
+    readers: std::sync::Mutex<Vec<Box<dyn JournalReader>>>,
+    decided: Vec<Hold>,
+}
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,6 +105,14 @@ pub(crate) trait Tables: Send + Sync + 'static {
         &'a self,
         stream: &'a Arc<StreamDeclaration>,
     ) -> BoxFuture<'a, Result<Arc<Snapshot>, QueryError>>;
+
+    /// What is known of a stream whose ids are unique at a position that the version has reached.
+    fn seen<'a>(
+        &'a self,
+        stream: &'a Arc<StreamDeclaration>,
+        snapshot: &'a Arc<Snapshot>,
+        at: Position,
+    ) -> BoxFuture<'a, Result<Option<Seen>, QueryError>>;
 }
 
 /// The lake's tables, each opened when it is first asked for.
@@ -119,6 +130,17 @@ impl LakeTables {
             open: Mutex::default(),
         }
     }
+
+    async fn table(&self, stream: &Arc<StreamDeclaration>) -> Result<Arc<Table>, QueryError> {
+        let mut open = self.open.lock().await;
+        if let Some(table) = open.get(&stream.name) {
+            return Ok(Arc::clone(table));
+        }
+        let filled_by = self.journal.stream_id(&stream.name).to_string();
+        let table = self.lake.table_of(Arc::clone(stream), &filled_by).await?;
+        open.insert(stream.name.clone(), Arc::clone(&table));
+        Ok(table)
+    }
 }
 
 impl Tables for LakeTables {
@@ -126,21 +148,16 @@ impl Tables for LakeTables {
         &'a self,
         stream: &'a Arc<StreamDeclaration>,
     ) -> BoxFuture<'a, Result<Arc<Snapshot>, QueryError>> {
-        Box::pin(async move {
-            let table = {
-                let mut open = self.open.lock().await;
-                match open.get(&stream.name) {
-                    Some(table) => Arc::clone(table),
-                    None => {
-                        let filled_by = self.journal.stream_id(&stream.name).to_string();
-                        let table = self.lake.table_of(Arc::clone(stream), &filled_by).await?;
-                        open.insert(stream.name.clone(), Arc::clone(&table));
-                        table
-                    }
-                }
-            };
-            Ok(table.snapshot().await?)
-        })
+        Box::pin(async move { Ok(self.table(stream).await?.snapshot().await?) })
+    }
+
+    fn seen<'a>(
+        &'a self,
+        stream: &'a Arc<StreamDeclaration>,
+        snapshot: &'a Arc<Snapshot>,
+        at: Position,
+    ) -> BoxFuture<'a, Result<Option<Seen>, QueryError>> {
+        Box::pin(async move { Ok(self.table(stream).await?.seen(snapshot, at).await?) })
     }
 }
 
@@ -180,13 +197,26 @@ impl Pinner {
             position.offset = position.offset.max(stored);
             self.tail.forget(&declaration.name, position.partition, stored);
         }
+        let mut decided = Vec::new();
+        if declaration.unique.is_some() {
+            for range in &tail {
+                let deciding = self
+                    .tail
+                    .kept_rows
+                    .decide(&*self.tables, declaration, &snapshot, *range);
+                decided.push(deciding.await?);
+            }
+        }
         Ok(Pin {
             declaration: Arc::clone(declaration),
             partitions: end.len() + usize::from(self.messages && declaration.name == StreamName::rejects()),
             snapshot,
             tail,
             end,
-            held: Arc::new(Held(held.into())),
+            held: Arc::new(Held {
+                readers: held.into(),
+                decided,
+            }),
         })
     }
 }

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
+use arrow_select::filter::filter_record_batch;
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::stream::{BoxStream, StreamExt, try_unfold};
 use journal::{Decoded as DecodedRecord, Journal, JournalReader, Record, RecordDecoder};
 
 use crate::QueryError;
 use crate::pin::{Pin, TailRange};
+use crate::tail_kept::TailKept;
 
 /// Bytes of records that are read from the journal at once.
 const READ_BYTES: usize = 4 << 20;
@@ -31,6 +33,8 @@ pub(crate) struct Tail {
     journal: Arc<dyn Journal>,
     bytes_max: usize,
     kept: Mutex<Kept>,
+    /// Which rows are kept, of streams whose ids are unique.
+    pub(crate) kept_rows: TailKept,
 }
 
 struct Reading {
@@ -45,13 +49,14 @@ struct Reading {
 impl Tail {
     pub(crate) fn new(journal: Arc<dyn Journal>, bytes_max: usize) -> Self {
         Self {
+            kept_rows: TailKept::new(Arc::clone(&journal)),
             journal,
             bytes_max,
             kept: Mutex::default(),
         }
     }
 
-    /// The rows of one range, a batch a record, in order.
+    /// The rows of one range of a pin, a batch a record, in order.
     pub(crate) fn read(
         self: &Arc<Self>,
         stream: &Arc<StreamDeclaration>,
@@ -172,10 +177,22 @@ impl Reading {
 }
 
 impl Reading {
-    /// The events of a record, none of a message that is no event.
+    /// The events of a record, none of a message that is no event, and none whose id is known already where ids are
+    /// unique.
     fn rows(&mut self, record: &Record) -> Result<RecordBatch, QueryError> {
         match self.decoder.decode(record)? {
-            DecodedRecord::Batch(batch) => Ok(schema::to_lake(&batch, record.offset, &self.stream)?),
+            DecodedRecord::Batch(batch) => {
+                let rows = schema::to_lake(&batch, record.offset, &self.stream)?;
+                if self.stream.unique.is_none() {
+                    return Ok(rows);
+                }
+                let decided = &self.tail.kept_rows;
+                let kept = decided.of(&self.stream.name, record.partition, record.offset)?;
+                Ok(match kept {
+                    Some(kept) => filter_record_batch(&rows, &kept)?,
+                    None => rows,
+                })
+            }
             DecodedRecord::Reject(..) | DecodedRecord::Nothing => {
                 Ok(RecordBatch::new_empty(schema::lake(&self.stream)))
             }

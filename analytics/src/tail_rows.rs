@@ -14,11 +14,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::QueryError;
 use crate::pin::{Pinner, TailRange};
+use crate::tail::Tail;
 
 /// Bytes of records that are read from the journal at once.
 const READ_BYTES: usize = 4 << 20;
 /// Most records that are counted, 32 MiB; a longer tail, as of a sink that stopped, is read in order.
-const RECORDS_MAX: u64 = 4 << 20;
+pub(crate) const RECORDS_MAX: u64 = 4 << 20;
 /// Counts of records that the lake has are dropped in groups of this size.
 const DROPPED_AT_ONCE: usize = 4_096;
 
@@ -28,6 +29,8 @@ const COUNTED_EVERY: Duration = Duration::from_millis(200);
 /// Counts records; one for the process.
 pub(crate) struct TailRows {
     journal: Arc<dyn Journal>,
+    /// Has decided, and counted, what is kept of streams whose ids are unique.
+    tail: Arc<Tail>,
     counted: std::sync::Mutex<Tails>,
 }
 
@@ -86,14 +89,15 @@ impl Counted {
 }
 
 impl TailRows {
-    pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
+    pub(crate) fn new(journal: Arc<dyn Journal>, tail: Arc<Tail>) -> Self {
         Self {
             journal,
+            tail,
             counted: std::sync::Mutex::default(),
         }
     }
 
-    /// Finds a row of a tail, counted from 0 at the range's first record.
+    /// Finds a row of a tail that is pinned, counted from 0 at the range's first record.
     pub(crate) async fn locate(
         &self,
         declaration: &Arc<StreamDeclaration>,
@@ -101,6 +105,9 @@ impl TailRows {
         row: u64,
     ) -> Result<Located, QueryError> {
         let stream = &declaration.name;
+        if declaration.unique.is_some() {
+            return self.tail.kept_rows.locate(stream, range, row);
+        }
         if range.to.0 - range.from.0 > RECORDS_MAX {
             return Ok(Located::Uncounted);
         }

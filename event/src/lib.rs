@@ -26,6 +26,7 @@ pub mod schema;
 pub mod stream;
 pub mod template;
 pub mod trace;
+pub mod unique;
 pub mod units;
 
 pub use batch::{Batch, Span};
@@ -35,7 +36,7 @@ pub use name::StreamName;
 pub use position::{Offset, Partition, Position};
 pub use reject::{Reject, RejectCode, Rejects};
 pub use stream::{
-    FieldDeclaration, FieldType, RecordFormat, Rollup, StreamDeclaration, TimeUnit, UnknownFields,
+    FieldDeclaration, FieldType, RecordFormat, Rollup, StreamDeclaration, TimeUnit, Unique, UnknownFields,
 };
 pub use template::Template;
 pub use trace::TraceId;

@@ -311,3 +311,121 @@ fn what_a_rollup_cannot_have_is_named() {
         );
     }
 }
+
+#[test]
+fn a_unique_field_is_the_key_and_keeps_its_window_through_printing() {
+    let text = r#"
+        [s]
+        unique = "id"
+        [s.fields]
+        id = "uuid"
+        [t]
+        unique = "id"
+        key = "id"
+        retention = "90s"
+        [t.fields]
+        id = "int"
+        [u]
+        unique = "id"
+        unique_window = "12h"
+        unique_ids_max = 5000
+        [u.fields]
+        id = { type = "string", max_bytes = 64 }
+    "#;
+    let streams = parse_streams(&text.parse().expect("TOML")).expect("right");
+    let found: Vec<_> = streams
+        .iter()
+        .map(|stream| {
+            let unique = stream.unique.as_ref().expect("it is unique");
+            assert_eq!((stream.key.as_deref(), unique.field.as_str()), (Some("id"), "id"));
+            (unique.window.as_secs(), unique.ids_max)
+        })
+        .collect();
+    assert_eq!(found, [(3_600, 1_000_000), (90, 1_000_000), (12 * 3_600, 5_000)]);
+    for stream in streams {
+        let table: toml::Table = stream.to_toml().parse().expect("TOML");
+        let parsed = parse_streams(table["streams"].as_table().expect("a section"));
+        assert_eq!(parsed, Ok(vec![stream]));
+    }
+}
+
+#[test]
+fn what_cannot_be_unique_is_named() {
+    let text = r#"
+        [a]
+        unique = "x"
+        key = "y"
+        [a.fields]
+        x = { type = "uuid", optional = true }
+        y = "string"
+        [b]
+        unique = "x"
+        retention = "1h"
+        unique_window = "2h"
+        unique_ids_max = 3
+        [b.fields]
+        x = "timestamp"
+        [c]
+        unique_window = "1h"
+        unique_ids_max = "many"
+        [c.fields]
+        x = "uuid"
+        [d]
+        unique = "x"
+        unique_window = "5"
+        [d.fields]
+        x = "uuid"
+        [e]
+        unique = "z"
+        unique_window = "10ms"
+        [e.fields]
+        x = "uuid"
+    "#;
+    let expected = [
+        (
+            "a.unique",
+            "`x` is not a required field of type string, uuid or int",
+        ),
+        ("a.key", "leave `key` out"),
+        ("b.unique", "not a required field"),
+        ("b.unique_window", "longer than `retention`, 1h"),
+        ("b.unique_ids_max", "`3` is not a number from 1000"),
+        ("c.unique_window", "`unique`, which is absent"),
+        ("c.unique_ids_max", "`many` is not a number"),
+        ("c.unique_ids_max", "`unique`, which is absent"),
+        ("d.unique_window", "ms, s, m, h, d"),
+        ("e.unique", "`z` is not a required field"),
+        ("e.unique_window", "not between 1s and 366d"),
+    ];
+    let found = problems(text);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (key, part) in expected {
+        let named = |(at, message): &(String, String)| at == key && message.contains(part);
+        assert!(found.iter().any(named), "{key}: {part}\n{found:#?}");
+    }
+}
+
+#[test]
+fn what_is_unique_stays_so_and_its_window_may_change() {
+    let streams = |unique: &str| {
+        parse_streams(
+            &format!("[s]\n{unique}\n[s.fields]\nx = \"uuid\"\ny = \"uuid\"")
+                .parse()
+                .expect("TOML"),
+        )
+    };
+    let declared = |unique: &str| streams(unique).expect("right").remove(0);
+    let stored = declared("unique = \"x\"");
+    let longer = declared("unique = \"x\"\nunique_window = \"2h\"\nunique_ids_max = 2000");
+    let evolved = event::stream::evolve(&stored, &longer).expect("allowed");
+    assert_eq!((evolved.version, evolved.unique), (1, longer.unique));
+    for (before, after) in [
+        ("unique = \"x\"", "key = \"x\""),
+        ("key = \"x\"", "unique = \"x\""),
+        ("unique = \"x\"", "unique = \"y\""),
+    ] {
+        let changes = event::stream::evolve(&declared(before), &declared(after)).expect_err("forbidden");
+        let text = changes.iter().map(ToString::to_string).collect::<String>();
+        assert!(text.contains("`unique` was"), "{text}");
+    }
+}

@@ -39,6 +39,7 @@ fn stream(unknown_fields: UnknownFields) -> StreamDeclaration {
         routes: Vec::new(),
         time: None,
         key: None,
+        unique: None,
         unknown_fields,
         topic: None,
         format: event::RecordFormat::Record,

@@ -25,6 +25,7 @@ mod definition;
 mod follow;
 mod partition_rows;
 mod retention;
+mod seen;
 mod source;
 mod unlisted;
 mod vacuum;

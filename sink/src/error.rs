@@ -57,6 +57,16 @@ pub enum SinkError {
         /// Why.
         message: String,
     },
+    /// The ids of a stream whose ids are unique cannot be read from its rows.
+    #[error("the ids of record {offset} of partition {partition} cannot be read: {message}")]
+    Ids {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: Offset,
+        /// What differs.
+        message: String,
+    },
     /// Rejected messages do not fit the declaration of `_rejects`.
     #[error("rejects of partition {partition} from message {offset} on do not fit their table: {message}")]
     Rejects {
@@ -121,6 +131,7 @@ impl SinkError {
             | Self::Record { .. }
             | Self::Columns { .. }
             | Self::NoEvent { .. }
+            | Self::Ids { .. }
             | Self::Rejects { .. }
             | Self::OutOfOrder { .. }
             | Self::Thread { .. } => Fault::Fatal,

@@ -22,6 +22,8 @@ pub struct StreamProgress {
     pub committed: Offset,
     /// Rows that were read and wait for the next commit.
     pub rows_open: u64,
+    /// Rows that were left out since this process has the partition, because their id was there already.
+    pub duplicates: u64,
     /// Why the last try failed, while it is tried again.
     pub failing: Option<String>,
     /// Why this stream's sink stopped; it does not go on before a restart.
@@ -38,6 +40,7 @@ impl StreamProgress {
             read: Offset(0),
             committed: Offset(0),
             rows_open: 0,
+            duplicates: 0,
             failing: None,
             stopped: None,
         }
@@ -105,6 +108,16 @@ impl Drop for Owned {
     fn drop(&mut self) {
         self.0.set_assigned(false);
     }
+}
+
+/// Counts rows that a destination left out because their id was there already.
+pub(crate) fn count_duplicates(stream: &str, destination: &str, count: u64) {
+    metrics::counter!(
+        "tidemill_duplicates_total",
+        "stream" => stream.to_owned(),
+        "destination" => destination.to_owned(),
+    )
+    .increment(count);
 }
 
 /// The journal's end in one partition.

@@ -17,5 +17,7 @@ mod speed;
 mod tables;
 #[path = "postgres/types.rs"]
 mod types;
+#[path = "postgres/unique.rs"]
+mod unique;
 #[path = "postgres/world.rs"]
 mod world;

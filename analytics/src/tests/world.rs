@@ -58,6 +58,16 @@ impl Tables for TestTables {
             })
         })
     }
+
+    fn seen<'a>(
+        &'a self,
+        stream: &'a Arc<StreamDeclaration>,
+        _: &'a Arc<Snapshot>,
+        _: Position,
+    ) -> BoxFuture<'a, Result<Option<event::unique::Seen>, QueryError>> {
+        // No stream of these tests has unique ids.
+        Box::pin(async { Ok(event::unique::Seen::new(stream)) })
+    }
 }
 
 pub(super) struct World {

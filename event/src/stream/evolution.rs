@@ -1,7 +1,7 @@
 //! How a declaration may change once events are stored under it.
 //!
 //! It may gain optional fields and enum values, and nothing else of what decides what an event is; then its version
-//! rises by one. Description, routes, topic, format, retention, how a
+//! rises by one. The window of `unique` and its bound, description, routes, topic, format, retention, how a
 //! rollup is computed (but not what from) and `unknown_fields = "reject"` or `"ignore"` decide nothing that is
 //! stored, so they change freely.
 
@@ -34,6 +34,9 @@ pub fn evolve(
     changes.same("key", &stored.key, &declared.key);
     let source = |stream: &StreamDeclaration| stream.rollup.as_ref().map(|rollup| rollup.from.to_string());
     changes.same("rollup.from", &source(stored), &source(declared));
+    let unique = |stream: &StreamDeclaration| stream.unique.as_ref().map(|unique| unique.field.clone());
+    // What is stored was stored under the old rule: a table of a database may hold an id twice already.
+    changes.same("unique", &unique(stored), &unique(declared));
     let (kept, keeps) = (
         stored.unknown_fields == UnknownFields::Keep,
         declared.unknown_fields == UnknownFields::Keep,

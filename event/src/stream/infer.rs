@@ -135,6 +135,7 @@ impl Sample {
             routes: Vec::new(),
             time,
             key,
+            unique: None,
             unknown_fields: UnknownFields::Keep,
             topic: None,
             format: RecordFormat::Record,

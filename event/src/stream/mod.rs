@@ -32,6 +32,8 @@ pub struct StreamDeclaration {
     pub time: Option<String>,
     /// The field whose equal values stay in one partition.
     pub key: Option<String>,
+    /// The field of which no value is stored twice; it is the key then.
+    pub unique: Option<Unique>,
     /// What happens to fields that are not declared.
     pub unknown_fields: UnknownFields,
     /// The Kafka topic, where the journal is Kafka; the configured prefix and the name when absent.
@@ -44,6 +46,24 @@ pub struct StreamDeclaration {
     pub rollup: Option<Rollup>,
     /// The fields, in the order of their declaration, which is the order of columns.
     pub fields: Vec<FieldDeclaration>,
+}
+
+/// Says that of events with one id the first one in the journal counts, and no other; see [`crate::unique`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unique {
+    /// The field that has the id: required, a string, a uuid or an int.
+    pub field: String,
+    /// For how long after its arrival an event's id is known in the lake and in queries. Databases know it for ever.
+    pub window: Duration,
+    /// Most ids that are known in one partition; beyond, the oldest are forgotten before their time.
+    pub ids_max: usize,
+}
+
+impl Unique {
+    /// The window when nothing is said: a client that tries again does so within minutes.
+    pub const WINDOW: Duration = Duration::from_secs(3_600);
+    /// The bound when nothing is said: some tens of megabytes a partition (see `benches/README.md`).
+    pub const IDS_MAX: usize = 1_000_000;
 }
 
 /// What happens to fields of an event that are not declared.
@@ -213,6 +233,7 @@ impl StreamDeclaration {
             routes: Vec::new(),
             time: None,
             key: None,
+            unique: None,
             unknown_fields: UnknownFields::Reject,
             topic: None,
             format: RecordFormat::Record,

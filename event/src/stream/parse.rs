@@ -2,6 +2,7 @@
 
 mod rollup;
 mod types;
+mod unique;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,6 +49,9 @@ const STREAM_KEYS: &[&str] = &[
     "routes",
     "time",
     "key",
+    "unique",
+    "unique_window",
+    "unique_ids_max",
     "unknown_fields",
     "topic",
     "format",
@@ -171,13 +175,16 @@ impl Parser {
                 .map_err(|message| self.problem(section.key("retention"), message))
                 .ok()
         });
+        let unique = self.unique(&section, &fields, retention);
+        let key = self.key(&section, unique.as_ref());
         let declaration = StreamDeclaration {
             name: parsed?,
             version: 1,
             description: self.text(&section, "description").unwrap_or_default(),
             routes: self.texts(&section, "routes"),
             time,
-            key: self.text(&section, "key"),
+            key,
+            unique,
             unknown_fields,
             topic: self.text(&section, "topic"),
             format,
@@ -211,7 +218,7 @@ impl Parser {
                 self.problem(section.key("topic"), allowed);
             }
         }
-        if let Some(name) = &stream.key {
+        if let (Some(name), None) = (&stream.key, &stream.unique) {
             let fits =
                 |field: &FieldDeclaration| !matches!(field.kind, FieldType::Json | FieldType::Float { .. });
             if !stream.field(name).is_some_and(fits) {

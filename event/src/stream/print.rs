@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::rollup::{Rollup, WINDOW_ROWS_MAX, is_implied};
-use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, UnknownFields};
+use super::{FieldDeclaration, FieldType, RecordFormat, StreamDeclaration, Unique, UnknownFields};
 use crate::limits::STRING_BYTES_MAX;
 use crate::units::format_duration;
 
@@ -22,8 +22,16 @@ impl StreamDeclaration {
         if let Some(time) = &self.time {
             add("time", time.clone().into());
         }
-        if let Some(key) = &self.key {
-            add("key", key.clone().into());
+        match (&self.unique, &self.key) {
+            (Some(unique), _) => {
+                add("unique", unique.field.clone().into());
+                add("unique_window", format_duration(unique.window).into());
+                if unique.ids_max != Unique::IDS_MAX {
+                    add("unique_ids_max", (unique.ids_max as i64).into());
+                }
+            }
+            (None, Some(key)) => add("key", key.clone().into()),
+            (None, None) => {}
         }
         match self.unknown_fields {
             UnknownFields::Reject => {}

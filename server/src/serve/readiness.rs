@@ -132,6 +132,7 @@ fn lags(progress: Vec<StreamProgress>) -> Value {
             "partition": one.partition.0,
             "lag_records": one.lag_records(),
             "open_rows": one.rows_open,
+            "duplicates": one.duplicates,
             "read": one.read.0,
             "committed": one.committed.0,
             "failing": one.failing,

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use analytics::worker::WorkerOptions;
 use analytics::{AnalyticsOptions, BLOCKING_THREADS_MAX, STACK_BYTES, SqlPlace};
+use event::unique::Seen;
 use lake::Location;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::config::{Config, JournalKind};
 
 /// The hidden command that a worker is started with.
 pub(crate) const COMMAND: &str = "sql-worker";
@@ -20,6 +21,8 @@ pub(crate) const COMMAND: &str = "sql-worker";
 /// What a query may take beside what the engine counts, in bytes: batches on their way, an answer that is made as
 /// one (64 MiB, and twice that while it grows), decoded pages.
 const BESIDE_BYTES: u64 = 384 << 20;
+/// Partitions of a topic of which the configuration says nothing.
+const PARTITIONS_ASSUMED: u32 = 8;
 /// How much nicer a worker is than the server's own threads, so that ingest and REST go first: with 1.25 a step, one
 /// of the server's threads weighs about five times as much as one of a worker.
 const NICER_BY: i32 = 7;
@@ -120,10 +123,22 @@ pub(crate) fn bound_memory(config: &Config) -> std::io::Result<()> {
     let stacks = (BLOCKING_THREADS_MAX * STACK_BYTES) as u64;
     let share = config.analytics.memory_bytes / workers + config.analytics.tail_bytes / 2 / workers;
     let limit = Rlimit {
-        current: Some(data_bytes()? + share + stacks + BESIDE_BYTES),
+        current: Some(data_bytes()? + share + stacks + BESIDE_BYTES + ids_bytes(config)),
         maximum: getrlimit(Resource::Data).maximum,
     };
     Ok(setrlimit(Resource::Data, limit)?)
+}
+
+/// What telling duplicates in tails may take: a worker knows the ids of every stream that it was asked about.
+fn ids_bytes(config: &Config) -> u64 {
+    let partitions = match config.journal.kind {
+        JournalKind::Embedded => 1,
+        JournalKind::Kafka => u64::from(config.journal.kafka.partitions.unwrap_or(PARTITIONS_ASSUMED)),
+    };
+    let unique = config.streams.iter().filter_map(|stream| stream.unique.as_ref());
+    let bytes = unique.map(|unique| Seen::bytes_max(unique).saturating_mul(partitions));
+    // Beyond any machine's memory it is no bound any more.
+    bytes.fold(0, u64::saturating_add).min(1 << 44)
 }
 
 /// What counts for the limit: memory that is this process's alone and can be written.

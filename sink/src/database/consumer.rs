@@ -27,7 +27,7 @@ use crate::SinkError;
 use crate::attempt::Consume;
 use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
-use crate::progress::{Shared, end_of};
+use crate::progress::{Shared, count_duplicates, end_of};
 
 /// Brings one partition of one stream into its table.
 pub(super) struct Consumer {
@@ -142,21 +142,25 @@ impl Consumer {
         journal: &str,
         backoff: &mut Backoff,
     ) -> Result<(), SinkError> {
+        let mut repeated = false;
         while let Some(rows) = waiting.recv().await {
             let begun = Instant::now();
             let mut lease = self.pool.take().await?;
             let limit = self.options.transaction_timeout;
-            let writing = transaction::write(lease.session.as_mut(), &self.table, &rows, journal);
+            let writing =
+                transaction::write_knowing(lease.session.as_mut(), &self.table, &rows, journal, repeated);
             let written = timeout(limit, writing)
                 .await
                 .unwrap_or_else(|_| Err(late("write a transaction", limit)))?;
             lease.give_back();
+            repeated = written.repeated;
             backoff.reset();
             let position = Position::new(self.partition, rows.to());
             self.member.committed(&self.table.stream.name, position);
             self.progress.update(|progress| {
                 progress.committed = rows.to();
                 progress.failing = None;
+                progress.duplicates += written.duplicates;
                 if progress.read == rows.to() {
                     progress.rows_open = 0;
                 }
@@ -167,11 +171,19 @@ impl Consumer {
     }
 
     fn count(&self, written: Written, begun: Instant) {
-        let Written { inserted, refused } = written;
+        let Written {
+            inserted,
+            refused,
+            duplicates,
+            repeated: _,
+        } = written;
         let labels = self.labels();
         metrics::counter!("tidemill_destination_commits_total", &labels).increment(1);
         metrics::counter!("tidemill_destination_rows_total", &labels).increment(inserted);
         metrics::counter!("tidemill_destination_refused_total", &labels).increment(refused);
+        if self.table.unique.is_some() {
+            count_duplicates(self.stream(), &self.options.name, duplicates);
+        }
         metrics::histogram!("tidemill_destination_commit_seconds", "destination" => self.options.name.clone())
             .record(begun.elapsed());
         if refused > 0 {

@@ -11,6 +11,9 @@
 //! With [`TableMapping::serial`] the key is a column that the database numbers by itself, and the table is appended to:
 //! each event is there once because its row and the position that covers it are one transaction (I-2).
 //!
+//! The table of a stream whose ids are unique has the id as its key, with a mapping or without: an event whose id is
+//! there is left out and counted ([`super::unique`]).
+//!
 //! Names go into SQL, always quoted. They are refused unless they match `^[a-zA-Z_][a-zA-Z0-9_]{0,63}$`, never
 //! cleaned up: two names must not become one.
 
@@ -151,6 +154,8 @@ pub struct TargetTable {
     pub serial: Option<FilledColumn>,
     /// The column that gets the time at which the database took the row.
     pub inserted_at: Option<FilledColumn>,
+    /// The number of the column that has the ids of a stream whose ids are unique; it is the key then.
+    pub unique: Option<usize>,
 }
 
 /// Why a stream cannot have such a table.
@@ -220,6 +225,30 @@ pub enum MappingError {
         /// What there is.
         allowed: String,
     },
+    /// The field whose values are unique has no column.
+    #[error("stream `{stream}` is unique by `{field}`, which has no column in the table")]
+    UniqueUnmapped {
+        /// The stream.
+        stream: StreamName,
+        /// The field.
+        field: String,
+    },
+    /// A stream whose ids are unique, with another key.
+    #[error("stream `{stream}` is unique by `{field}`, so its column alone is the key; leave `key` out")]
+    UniqueKey {
+        /// The stream.
+        stream: StreamName,
+        /// The field.
+        field: String,
+    },
+    /// A stream whose ids are unique, where the last event of an id shall count.
+    #[error(
+        "`on_conflict = \"update\"` in stream `{stream}`, which is unique: the first event of an id stays"
+    )]
+    UniqueUpdate {
+        /// The stream.
+        stream: StreamName,
+    },
     /// Two streams that go to one table need keys of their own, since positions are those of a stream.
     #[error("streams `{first}` and `{second}` both go to table `{table}`, so both need a `key` of their own")]
     Shared {
@@ -261,7 +290,7 @@ impl TargetTable {
         if [POSITIONS_TABLE, REFUSED_TABLE].contains(&name.to_ascii_lowercase().as_str()) {
             return Err(MappingError::Reserved { name });
         }
-        let own_key = !mapping.key.is_empty();
+        let own_key = !mapping.key.is_empty() || stream.unique.is_some();
         if own_key && mapping.serial.is_some() {
             return Err(MappingError::SerialWithKey);
         }
@@ -298,7 +327,12 @@ impl TargetTable {
         {
             return Err(MappingError::NoTypedColumn { name: name.clone() });
         }
-        let key = key(&stream, mapping, &columns)?;
+        let unique = unique(&stream, mapping, &columns)?;
+        let (key, on_conflict) = match unique {
+            // What repeats an id is left out before, so what the database still says counts.
+            Some(column) => (vec![column], OnConflict::Refuse),
+            None => (key(&stream, mapping, &columns)?, mapping.on_conflict),
+        };
         Ok(Self {
             stream,
             name,
@@ -306,9 +340,10 @@ impl TargetTable {
             columns,
             key,
             own_key,
-            on_conflict: mapping.on_conflict,
+            on_conflict,
             serial,
             inserted_at,
+            unique,
         })
     }
 
@@ -433,6 +468,38 @@ fn kind(stream: &StreamDeclaration, column: &str) -> ColumnKind {
             Some(FieldType::Json) | None => ColumnKind::Json,
         },
     }
+}
+
+/// The number of the column that has the ids of a stream whose ids are unique.
+fn unique(
+    stream: &StreamDeclaration,
+    mapping: &TableMapping,
+    columns: &[Column],
+) -> Result<Option<usize>, MappingError> {
+    let Some(unique) = &stream.unique else {
+        return Ok(None);
+    };
+    let (stream_name, field) = (stream.name.clone(), unique.field.clone());
+    let schema = event::schema::lake(stream);
+    let source = schema.index_of(&field).ok().map(Source::Lake);
+    let found = columns.iter().position(|column| Some(column.source) == source);
+    let Some(found) = found else {
+        return Err(MappingError::UniqueUnmapped {
+            stream: stream_name,
+            field,
+        });
+    };
+    let named = |name: &String| name.eq_ignore_ascii_case(&columns[found].name);
+    if !mapping.key.is_empty() && !(mapping.key.len() == 1 && mapping.key.iter().all(named)) {
+        return Err(MappingError::UniqueKey {
+            stream: stream_name,
+            field,
+        });
+    }
+    if mapping.on_conflict == OnConflict::Update {
+        return Err(MappingError::UniqueUpdate { stream: stream_name });
+    }
+    Ok(Some(found))
 }
 
 /// The numbers of the key's columns.

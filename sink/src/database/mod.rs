@@ -15,6 +15,8 @@
 //! - I-4 rows in memory, connections, statements and waits have bounds, all in [`DatabaseOptions`].
 //! - I-5 a stream has tasks of its own; a database that is away holds neither the journal nor other destinations back.
 //!
+//! - Of a stream whose ids are unique each id has one row, for ever ([`unique`]).
+//!
 //! # Refused rows
 //! A row that the database does not take (too long for a column that somebody made, a constraint, a moment beyond
 //! its calendar) is found by bisection and stored in [`REFUSED_TABLE`] as JSON with the database's reason, in the
@@ -31,6 +33,7 @@ mod refill;
 pub mod rows;
 pub mod session;
 pub mod transaction;
+pub(crate) mod unique;
 
 use std::collections::HashMap;
 use std::sync::Arc;

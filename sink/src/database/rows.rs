@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::ArrowError;
+use arrow_select::filter::filter_record_batch;
 use event::{Offset, Partition};
 
 /// Rows of the records [`from`](Self::from) to [`to`](Self::to) of one partition, numbered from 0.
@@ -62,6 +64,30 @@ impl Rows {
     /// Goes past records of which nothing is to be written; `to` is the offset after the last of them.
     pub fn skip(&mut self, to: Offset) {
         self.to = to;
+    }
+
+    /// The same records without some rows, whose numbers rise.
+    ///
+    /// # Errors
+    /// Never for rows of the lake's schema.
+    pub fn without(&self, numbers: &[usize]) -> Result<Self, ArrowError> {
+        let mut left = Self::new(self.partition, self.from);
+        let mut rest = numbers;
+        for (batch, start) in self.batches.iter().zip(&self.starts) {
+            let end = start + batch.num_rows();
+            let here = rest.partition_point(|number| *number < end);
+            let (gone, later) = rest.split_at(here);
+            rest = later;
+            if gone.is_empty() {
+                left.push(batch.clone(), self.to);
+                continue;
+            }
+            let mut kept = vec![true; batch.num_rows()];
+            gone.iter().for_each(|number| kept[number - start] = false);
+            left.push(filter_record_batch(batch, &BooleanArray::from(kept))?, self.to);
+        }
+        left.skip(self.to);
+        Ok(left)
     }
 
     /// The partition.
@@ -166,6 +192,14 @@ mod tests {
         RecordBatch::try_from_iter([("_offset", offsets), ("_row", numbers)]).expect("two columns")
     }
 
+    fn check_without(rows: &Rows, all: &[(u64, u32)], gone: Range<usize>) {
+        let left = rows.without(&gone.clone().collect::<Vec<_>>()).expect("filters");
+        let places: Vec<_> = (0..left.len()).map(|row| left.place(row)).collect();
+        let places: Vec<_> = places.into_iter().map(|(offset, row)| (offset.0, row)).collect();
+        assert_eq!(places, [&all[..gone.start], &all[gone.end..]].concat());
+        assert_eq!((left.from(), left.to()), (rows.from(), rows.to()));
+    }
+
     #[test]
     fn every_range_is_cut_into_the_right_parts() {
         let mut rows = Rows::new(Partition(0), Offset(3));
@@ -177,6 +211,7 @@ mod tests {
         for start in 0..=7 {
             for end in start..=7 {
                 let mut found = Vec::new();
+                check_without(&rows, &all, start..end);
                 for slice in rows.slices(start..end) {
                     for (index, row) in slice.range.clone().enumerate() {
                         assert_eq!(rows.row(slice.first + index).1, row);

@@ -161,6 +161,18 @@ pub trait Session: Send {
         attempt: Attempt,
     ) -> BoxFuture<'a, Result<Loaded, DatabaseError>>;
 
+    /// Numbers of the rows of a range whose id the table has already, in order; of a table whose ids are unique, in the
+    /// open transaction. An id that cannot be looked for is not among them: what the database says to its row counts.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; the session is not used any more then.
+    fn present<'a>(
+        &'a mut self,
+        table: &'a Arc<TargetTable>,
+        rows: &'a Arc<Rows>,
+        range: Range<usize>,
+    ) -> BoxFuture<'a, Result<Vec<usize>, DatabaseError>>;
+
     /// Writes refused rows into [`REFUSED_TABLE`], in the open transaction.
     ///
     /// # Errors

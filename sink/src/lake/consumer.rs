@@ -3,10 +3,15 @@
 //! The position is read from the table at every (re)start and nowhere else (I-2). Whatever fails between two
 //! commits, the open file is dropped and its records are read again; a commit of unknown outcome needs no care
 //! here either, because the next start asks the table where it stands.
+//!
+//! The same is true of the ids of a stream with `unique`: what is known is read from the table's own rows at every
+//! (re)start, travels in the open file and comes back when that is committed; so it is always what the stored position
+//! and the rows before it say ([`event::unique`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::unique::Seen;
 use event::{Partition, Position, RecordFormat, StreamName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,7 +28,10 @@ use crate::SinkError;
 use crate::attempt::Consume;
 use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
-use crate::progress::{Shared, end_of};
+use crate::progress::{Shared, count_duplicates, end_of};
+
+/// What the lake is called as a destination among others.
+const DESTINATION: &str = "lake";
 
 /// Brings one partition of one stream into its table.
 pub(super) struct Consumer {
@@ -34,6 +42,8 @@ pub(super) struct Consumer {
     pub(super) rejects: Option<Arc<Table>>,
     /// How far that is with this partition, if other programs may fill it; found out at every (re)start.
     pub(super) covered: Option<RejectsTable>,
+    /// What is known of a stream with unique ids, between two files; found out at every (re)start.
+    pub(super) seen: Option<Seen>,
     pub(super) options: Arc<LakeSinkOptions>,
     /// What it holds of the tail budget.
     pub(super) held: Held,
@@ -102,9 +112,12 @@ impl Consume for Consumer {
 impl Consumer {
     /// Reads from the stored position on. Returns `Ok` when it was told to stop and all is committed.
     async fn go_on(&mut self, backoff: &mut Backoff) -> Result<(), SinkError> {
-        let stored = self.table.snapshot().await?.position(self.partition);
+        let snapshot = self.table.snapshot().await?;
+        let stored = snapshot.position(self.partition);
         let from = Position::new(self.partition, stored.offset);
         self.covered = self.find_rejects().await?;
+        self.seen = self.table.seen(&snapshot, from).await?;
+        drop(snapshot);
         let mut reader = self.journal.reader(self.stream(), from).await?;
         self.progress.committed(from.offset);
         if end_of(&*self.journal, self.stream(), self.partition).await? == from.offset {
@@ -178,7 +191,7 @@ impl Consumer {
             rejects: self.covered.as_ref(),
             options: &self.options.writer,
         };
-        let file = open_file::write_records(begin, file, records).await?;
+        let file = open_file::write_records(begin, &mut self.seen, file, records).await?;
         let Some(open) = &file else {
             return Ok(None);
         };
@@ -204,7 +217,8 @@ impl Consumer {
             return Ok(None);
         };
         let begun = Instant::now();
-        let rows = file.rows();
+        let (rows, duplicates) = (file.rows(), file.duplicates());
+        let seen = file.take_seen();
         if let Some(rejects) = file.take_rejects() {
             self.covered = Some(rejects.commit(file.end()).await?);
         }
@@ -213,9 +227,13 @@ impl Consumer {
         let bytes = closed.file.as_ref().map_or(0, |file| file.bytes);
         let files = closed.file.into_iter().collect();
         self.table.commit(files, &[closed.advance]).await?;
+        self.seen = seen;
         backoff.reset();
         self.progress.committed(end);
-        self.progress.update(|progress| progress.failing = None);
+        self.progress.update(|progress| {
+            progress.failing = None;
+            progress.duplicates += duplicates;
+        });
         self.held.set(0);
         self.retain(Position::new(self.partition, end)).await;
         self.member
@@ -226,6 +244,7 @@ impl Consumer {
         metrics::counter!("tidemill_sink_commits_total", "stream" => stream.clone(), "reason" => reason)
             .increment(1);
         metrics::counter!("tidemill_sink_rows_total", "stream" => stream.clone()).increment(rows);
+        self.measure_ids(duplicates);
         metrics::counter!("tidemill_sink_file_bytes_total", "stream" => stream.clone()).increment(bytes);
         metrics::histogram!("tidemill_sink_commit_seconds").record(took);
         tracing::debug!(
@@ -263,6 +282,22 @@ impl Consumer {
         }
         self.roll(file, "shutdown", backoff).await?;
         Ok(())
+    }
+
+    /// What a stream with unique ids left out, and what it holds to find that out.
+    fn measure_ids(&self, duplicates: u64) {
+        let Some(seen) = &self.seen else { return };
+        let stream = self.stream().as_str();
+        count_duplicates(stream, DESTINATION, duplicates);
+        let labels = [
+            ("stream", stream.to_owned()),
+            ("partition", self.partition.to_string()),
+        ];
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "gauges are doubles; 2^53 ids are exact"
+        )]
+        metrics::gauge!("tidemill_unique_ids", &labels).set(seen.len() as f64);
     }
 
     fn stream(&self) -> &StreamName {

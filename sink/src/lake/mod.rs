@@ -112,6 +112,7 @@ impl LakeSink {
                 table: Arc::clone(table),
                 rejects: rejects.clone(),
                 covered: None,
+                seen: None,
                 options: Arc::clone(&options),
                 held: Held::new(&budget, *index),
                 progress: Arc::clone(&shared.streams[*index]),

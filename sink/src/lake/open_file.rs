@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use event::{Offset, Partition};
+use arrow_array::RecordBatch;
+use event::unique::Seen;
+use event::{Batch, Offset, Partition};
 use journal::{Decoded, Payload, Record, RecordDecoder};
 use lake::{Advance, FileWriter, Table, WriterOptions, WrittenFile};
 use tokio::time::Instant;
@@ -17,6 +19,10 @@ pub(super) struct OpenFile {
     /// Of a stream that other programs may fill.
     rejects: Option<OpenRejects>,
     decoder: RecordDecoder,
+    /// What is known of a stream with unique ids, after the last row.
+    seen: Option<Seen>,
+    /// Rows that were left out because their id is known.
+    duplicates: u64,
     partition: Partition,
     from: Offset,
     to: Offset,
@@ -45,6 +51,7 @@ impl OpenFile {
     pub(super) fn begin(
         table: &Table,
         rejects: Option<OpenRejects>,
+        seen: Option<Seen>,
         options: &WriterOptions,
         (partition, from): (Partition, Offset),
     ) -> Result<Self, SinkError> {
@@ -52,6 +59,8 @@ impl OpenFile {
             writer: table.writer(options)?,
             rejects,
             decoder: RecordDecoder::new(Arc::clone(table.declaration())),
+            seen,
+            duplicates: 0,
             partition,
             from,
             to: from,
@@ -84,13 +93,14 @@ impl OpenFile {
             self.follow(record)?;
         }
         if let Some(batch) = &messages.batch {
+            let offset = messages.offsets.first().copied().unwrap_or_default();
             let rows = event::schema::messages_to_lake(batch, &messages.offsets, table.declaration());
             let rows = rows.map_err(|source| SinkError::Columns {
                 partition: self.partition,
-                offset: messages.offsets.first().copied().unwrap_or_default(),
+                offset,
                 source,
             })?;
-            self.writer.write(&rows)?;
+            self.write_kept(table, batch, offset, rows)?;
         }
         match (&mut self.rejects, messages.rejects.first()) {
             (_, None) => {}
@@ -135,7 +145,7 @@ impl OpenFile {
                     offset,
                     source,
                 })?;
-                self.writer.write(&rows)?;
+                self.write_kept(table, &batch, offset, rows)?;
             }
             Decoded::Reject(reject, _) => {
                 return Err(SinkError::NoEvent {
@@ -145,6 +155,30 @@ impl OpenFile {
                 });
             }
             Decoded::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a batch without those whose id is known.
+    fn write_kept(
+        &mut self,
+        table: &Table,
+        batch: &Batch,
+        offset: Offset,
+        mut rows: RecordBatch,
+    ) -> Result<(), SinkError> {
+        if let Some(seen) = &mut self.seen {
+            let all = rows.num_rows();
+            let kept = seen.admit_rows(batch, table.declaration(), rows);
+            rows = kept.map_err(|error| SinkError::Ids {
+                partition: self.partition,
+                offset,
+                message: error.to_string(),
+            })?;
+            self.duplicates += (all - rows.num_rows()) as u64;
+        }
+        if rows.num_rows() > 0 {
+            self.writer.write(&rows)?;
         }
         Ok(())
     }
@@ -161,6 +195,16 @@ impl OpenFile {
             None => (0, 0),
         };
         self.writer.bytes() + beside >= bytes || count >= REJECTS_MAX
+    }
+
+    /// Rows that were left out because their id is known.
+    pub(super) fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// What is known after the last row; the next file of this partition begins with it.
+    pub(super) fn take_seen(&mut self) -> Option<Seen> {
+        self.seen.take()
     }
 
     /// The rejects, which are committed before the file.
@@ -189,8 +233,11 @@ impl OpenFile {
 }
 
 /// Encodes records into `file`, or into a new one, on a thread for such work.
+///
+/// A new file takes what is known from `seen`; it comes back with [`OpenFile::take_seen`].
 pub(super) async fn write_records(
     begin: Begin<'_>,
+    seen: &mut Option<Seen>,
     file: Option<OpenFile>,
     records: Vec<Record>,
 ) -> Result<Option<OpenFile>, SinkError> {
@@ -201,12 +248,13 @@ pub(super) async fn write_records(
     let table = Arc::clone(begin.table);
     let options = begin.options.clone();
     let rejects = begin.rejects.cloned();
+    let seen = if file.is_none() { seen.take() } else { None };
     on_thread(move || {
         let mut file = match file {
             Some(file) => file,
             None => {
                 let rejects = rejects.map(|to| OpenRejects::new(to, options.clone()));
-                OpenFile::begin(&table, rejects, &options, from)?
+                OpenFile::begin(&table, rejects, seen, &options, from)?
             }
         };
         file.write(&table, &records)?;

@@ -2,7 +2,7 @@
 //!
 //! The same files as every database: `session.rs` (one connection), `tables.rs` and `compare.rs` (tables from the
 //! declaration), `text.rs` (Arrow columns → the text that the server reads), `load.rs` (the two ways in),
-//! `error.rs` (codes → who must act).
+//! `present.rs` (unique ids that are there), `error.rs` (codes → who must act).
 //!
 //! # Types
 //! | stream | column | |
@@ -28,6 +28,7 @@
 mod compare;
 pub mod error;
 mod load;
+mod present;
 mod session;
 mod tables;
 mod text;

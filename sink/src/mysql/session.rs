@@ -13,6 +13,7 @@ use super::Ways;
 use super::compare::missing_columns;
 use super::error::{DUPLICATE_COLUMN, ROW_TOO_LARGE, code, failed};
 use super::load;
+use super::present;
 use super::tables::{self, Flavor};
 use super::text::literal;
 use crate::database::{
@@ -215,6 +216,15 @@ impl Session for MysqlSession {
         attempt: Attempt,
     ) -> BoxFuture<'a, Result<Loaded, DatabaseError>> {
         load::load(self, table, rows, range, attempt).boxed()
+    }
+
+    fn present<'a>(
+        &'a mut self,
+        table: &'a Arc<TargetTable>,
+        rows: &'a Arc<Rows>,
+        range: Range<usize>,
+    ) -> BoxFuture<'a, Result<Vec<usize>, DatabaseError>> {
+        present::present(self, table, rows, range).boxed()
     }
 
     fn refuse<'a>(

@@ -15,6 +15,7 @@ use tokio_postgres::{CopyInSink, Statement};
 use super::connection::Connection;
 use super::encode::{Encoder, HEADER, Screen, Sent, TRAILER, Tuples};
 use super::error::Verdict;
+use super::present;
 use super::table::{quoted, quoted_list};
 use crate::database::{Attempt, Column, DatabaseError, OnConflict, RefusedRow, Rows, TargetTable};
 
@@ -34,6 +35,8 @@ pub(super) struct Way {
     columns: Arc<[Sent]>,
     copy: Statement,
     staging: Option<Staging>,
+    /// What asks for ids that are there.
+    present: Option<String>,
 }
 
 /// A temporary table in between.
@@ -79,6 +82,7 @@ impl Way {
             columns: columns.into(),
             copy,
             staging,
+            present: present::question(connection, table).await?,
         })
     }
 
@@ -119,6 +123,20 @@ impl Way {
             connection.judged(OPERATION, inserting).await?;
         }
         Ok(refused)
+    }
+
+    /// Numbers of the rows of a range whose id is in the table.
+    pub(super) async fn present(
+        &self,
+        connection: &Connection,
+        table: &TargetTable,
+        rows: &Rows,
+        range: Range<usize>,
+    ) -> Result<Vec<usize>, Verdict> {
+        match &self.present {
+            Some(question) => present::present(connection, question, table, rows, range).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn copy(

@@ -2,7 +2,7 @@
 //!
 //! The same anatomy as every database: `session.rs` (one connection, the steps of a transaction), `connection.rs`
 //! (limits of time), `table.rs` and `wire.rs` (tables from the declaration), `load.rs` and `encode.rs` (Arrow columns
-//! → COPY), `positions.rs` (positions and refused rows), `error.rs` (SQLSTATE → who must act).
+//! → COPY), `present.rs` (unique ids that are there), `positions.rs` (positions and refused rows), `error.rs` (SQLSTATE → who must act).
 //!
 //! # Types
 //! | stream | column | |
@@ -28,6 +28,7 @@ mod error;
 mod load;
 mod options;
 mod positions;
+mod present;
 mod session;
 mod table;
 mod tls;

@@ -63,6 +63,38 @@ impl PostgresSession {
         Ok(())
     }
 
+    /// The way into a table, which may have been prepared on another connection.
+    async fn way(&mut self, table: &TargetTable) -> Result<(&Connection, &Way), DatabaseError> {
+        let name = way_name(table);
+        if !self.ways.contains_key(&name) {
+            let columns = table::columns_of(&self.connection, table).await?;
+            self.open_way(table, columns).await?;
+        }
+        Ok((&self.connection, &self.ways[&name]))
+    }
+
+    async fn present_range(
+        &mut self,
+        table: &Arc<TargetTable>,
+        rows: &Arc<Rows>,
+        range: Range<usize>,
+    ) -> Result<Vec<usize>, DatabaseError> {
+        const OPERATION: &str = "look for ids";
+        let (connection, way) = self.way(table).await?;
+        connection.run(OPERATION, SAVEPOINT).await?;
+        match way.present(connection, table, rows, range).await {
+            Ok(present) => {
+                connection.run(OPERATION, KEEP).await?;
+                Ok(present)
+            }
+            Err(Verdict::Row(_)) => {
+                connection.run(OPERATION, UNDO).await?;
+                Ok(Vec::new())
+            }
+            Err(Verdict::Failed(error)) => Err(error),
+        }
+    }
+
     async fn load_range(
         &mut self,
         table: &Arc<TargetTable>,
@@ -71,13 +103,7 @@ impl PostgresSession {
         attempt: Attempt,
     ) -> Result<Loaded, DatabaseError> {
         const OPERATION: &str = "load rows";
-        let name = way_name(table);
-        if !self.ways.contains_key(&name) {
-            // It was prepared on another connection.
-            let columns = table::columns_of(&self.connection, table).await?;
-            self.open_way(table, columns).await?;
-        }
-        let (connection, way) = (&self.connection, &self.ways[&name]);
+        let (connection, way) = self.way(table).await?;
         connection.run(OPERATION, SAVEPOINT).await?;
         match way.load(connection, table, rows, range, attempt).await {
             Ok(unwritable) => {
@@ -137,6 +163,15 @@ impl Session for PostgresSession {
         attempt: Attempt,
     ) -> BoxFuture<'a, Result<Loaded, DatabaseError>> {
         self.load_range(table, rows, range, attempt).boxed()
+    }
+
+    fn present<'a>(
+        &'a mut self,
+        table: &'a Arc<TargetTable>,
+        rows: &'a Arc<Rows>,
+        range: Range<usize>,
+    ) -> BoxFuture<'a, Result<Vec<usize>, DatabaseError>> {
+        self.present_range(table, rows, range).boxed()
     }
 
     fn refuse<'a>(

@@ -7,5 +7,6 @@ mod faults;
 mod mappings;
 mod refill;
 mod speed;
+mod unique;
 mod values;
 mod world;

@@ -109,6 +109,15 @@ impl Session for BreakingSession {
         .boxed()
     }
 
+    fn present<'a>(
+        &'a mut self,
+        table: &'a Arc<TargetTable>,
+        rows: &'a Arc<Rows>,
+        range: Range<usize>,
+    ) -> BoxFuture<'a, Result<Vec<usize>, DatabaseError>> {
+        broken(&self.left, self.after, self.session.present(table, rows, range)).boxed()
+    }
+
     fn refuse<'a>(
         &'a mut self,
         table: &'a TargetTable,

@@ -119,6 +119,47 @@ fn what_cannot_be_a_table_is_named() {
 }
 
 #[test]
+fn a_unique_field_is_the_key_of_its_table_whatever_the_mapping_says() {
+    let mut unique = StreamDeclaration::clone(&stream());
+    unique.unique = Some(event::Unique {
+        field: "user_id".to_owned(),
+        window: event::Unique::WINDOW,
+        ids_max: event::Unique::IDS_MAX,
+    });
+    let resolve =
+        |mapping: Option<&TableMapping>| TargetTable::resolve(Arc::new(unique.clone()), "", mapping);
+    let table = resolve(None).expect("resolves");
+    assert_eq!(
+        (table.key.as_slice(), table.unique, table.own_key),
+        (&[0][..], Some(0), true)
+    );
+    assert_eq!(names(&table).len(), 7);
+    let renamed = TableMapping {
+        columns: columns_of(&[("_received_at", "at"), ("user_id", "id"), ("note", "text")]),
+        key: vec!["ID".to_owned()],
+        on_conflict: OnConflict::Ignore,
+        ..TableMapping::default()
+    };
+    let table = resolve(Some(&renamed)).expect("resolves");
+    assert_eq!(names(&table), ["id", "text", "at"]);
+    assert_eq!((table.key, table.on_conflict), (vec![0], OnConflict::Refuse));
+    let wrong = |change: fn(&mut TableMapping)| {
+        let mut mapping = renamed.clone();
+        change(&mut mapping);
+        resolve(Some(&mapping)).expect_err("wrong")
+    };
+    let unmapped = wrong(|mapping| mapping.columns = columns_of(&[("note", "id")]));
+    assert!(
+        matches!(unmapped, MappingError::UniqueUnmapped { .. }),
+        "{unmapped}"
+    );
+    let other = wrong(|mapping| mapping.key = vec!["id".to_owned(), "at".to_owned()]);
+    assert!(matches!(other, MappingError::UniqueKey { .. }), "{other}");
+    let update = wrong(|mapping| mapping.on_conflict = OnConflict::Update);
+    assert!(matches!(update, MappingError::UniqueUpdate { .. }), "{update}");
+}
+
+#[test]
 fn two_streams_share_a_table_only_with_keys_of_their_own() {
     let shared = |key: &[&str]| {
         let mapping = TableMapping {

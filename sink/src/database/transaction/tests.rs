@@ -21,6 +21,10 @@ struct Memory {
     refused: Vec<usize>,
     rows: Vec<usize>,
     loads: usize,
+    /// Ids that a table with unique ids has, and how often it was asked for some.
+    ids: BTreeSet<i64>,
+    open_ids: BTreeSet<i64>,
+    asked: usize,
 }
 
 impl Session for Memory {
@@ -48,19 +52,30 @@ impl Session for Memory {
         _partition: Partition,
     ) -> BoxFuture<'a, Result<Option<StoredPosition>, DatabaseError>> {
         self.open.clear();
+        self.open_ids.clear();
         let stored = self.stored.clone();
         async { Ok(stored) }.boxed()
     }
 
     fn load<'a>(
         &'a mut self,
-        _table: &'a Arc<TargetTable>,
-        _rows: &'a Arc<Rows>,
+        table: &'a Arc<TargetTable>,
+        rows: &'a Arc<Rows>,
         range: Range<usize>,
         _attempt: Attempt,
     ) -> BoxFuture<'a, Result<Loaded, DatabaseError>> {
         self.loads += 1;
-        let loaded = if self.refuses.range(range.clone()).next().is_some() {
+        let mut open_ids = self.open_ids.clone();
+        let mut repeats = false;
+        if table.unique.is_some() {
+            for row in range.clone() {
+                let id = id_of(rows, row);
+                repeats |= self.ids.contains(&id) || !open_ids.insert(id);
+            }
+        }
+        let loaded = if repeats {
+            Loaded::Refused(Refusal::new("2", "repeated"))
+        } else if self.refuses.range(range.clone()).next().is_some() {
             Loaded::Refused(Refusal::new("1", "told so"))
         } else {
             let unwritable = self.unwritable.range(range.clone()).copied();
@@ -70,11 +85,24 @@ impl Session for Memory {
                     refusal: Refusal::unwritable("no form"),
                 })
                 .collect();
+            self.open_ids = open_ids;
             self.open
                 .extend(range.filter(|row| !self.unwritable.contains(row)));
             Loaded::Rows { unwritable }
         };
         async { Ok(loaded) }.boxed()
+    }
+
+    fn present<'a>(
+        &'a mut self,
+        _table: &'a Arc<TargetTable>,
+        rows: &'a Arc<Rows>,
+        range: Range<usize>,
+    ) -> BoxFuture<'a, Result<Vec<usize>, DatabaseError>> {
+        self.asked += 1;
+        let there = |id: i64| self.ids.contains(&id) || self.open_ids.contains(&id);
+        let present = range.filter(|row| there(id_of(rows, *row))).collect();
+        async { Ok(present) }.boxed()
     }
 
     fn refuse<'a>(
@@ -95,6 +123,7 @@ impl Session for Memory {
     ) -> BoxFuture<'a, Result<(), DatabaseError>> {
         self.stored = Some(position.clone());
         self.rows.append(&mut self.open);
+        self.ids.append(&mut self.open_ids);
         async { Ok(()) }.boxed()
     }
 }
@@ -110,6 +139,34 @@ fn rows(from: u64, count: usize) -> Arc<Rows> {
     let mut rows = Rows::new(Partition(0), Offset(from));
     rows.push(batch, Offset(from + 1));
     Arc::new(rows)
+}
+
+/// The table of a stream whose ids are unique.
+fn unique_table() -> Arc<TargetTable> {
+    let text = "[s]\nunique = \"n\"\n[s.fields]\nn = \"int\"";
+    let streams = event::stream::parse_streams(&text.parse().expect("TOML")).expect("right");
+    let table = TargetTable::resolve(Arc::new(streams[0].clone()), "", None);
+    Arc::new(table.expect("resolves"))
+}
+
+fn ids(from: u64, ids: &[i64]) -> Arc<Rows> {
+    let column: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(ids.to_vec()));
+    let batch = arrow_array::RecordBatch::try_from_iter([("n", column)]).expect("one column");
+    let mut rows = Rows::new(Partition(0), Offset(from));
+    // Two records, so that a repeat may be in another one.
+    let middle = ids.len() / 2;
+    rows.push(batch.slice(0, middle), Offset(from + 1));
+    rows.push(batch.slice(middle, ids.len() - middle), Offset(from + 2));
+    Arc::new(rows)
+}
+
+fn id_of(rows: &Rows, row: usize) -> i64 {
+    use arrow_array::cast::AsArray;
+    let (batch, row) = rows.row(row);
+    batch
+        .column(0)
+        .as_primitive::<arrow_array::types::Int64Type>()
+        .value(row)
 }
 
 fn at(offset: u64) -> Option<StoredPosition> {
@@ -174,4 +231,60 @@ async fn who_is_not_at_the_stored_position_writes_nothing() {
             (0, 0, stored)
         );
     }
+}
+
+#[tokio::test]
+async fn an_id_goes_in_once_and_the_database_is_asked_only_where_ids_come_again() {
+    let mut session = Memory {
+        stored: at(0),
+        ..Memory::default()
+    };
+    let table = unique_table();
+    let mut repeated = false;
+    // (ids, of which so many are duplicates, so often asked by then)
+    let transactions: [(&[i64], u64, usize); 5] = [
+        (&[1, 2, 3, 4], 0, 0),
+        (&[5, 5, 6, 5, 6, 7], 3, 0),
+        (&[8, 1, 9, 9, 2], 3, 1),
+        (&[8, 10, 8, 10, 11], 3, 2),
+        (&[12, 13], 0, 3),
+    ];
+    for (number, (given, duplicates, asked)) in (0..).zip(transactions) {
+        let written = write_knowing(&mut session, &table, &ids(2 * number, given), "j", repeated)
+            .await
+            .expect("writes");
+        repeated = written.repeated;
+        assert_eq!(
+            (written.duplicates, written.refused),
+            (duplicates, 0),
+            "{given:?}"
+        );
+        assert_eq!(written.inserted, given.len() as u64 - duplicates);
+        assert_eq!(session.asked, asked, "{given:?}");
+    }
+    assert!(!repeated);
+    assert_eq!(session.ids, (1..=13).collect());
+    assert_eq!(session.stored, at(10));
+}
+
+#[tokio::test]
+async fn rows_that_are_refused_for_another_reason_are_refused_beside_duplicates() {
+    let mut session = Memory {
+        stored: at(0),
+        ids: [1, 2].into(),
+        // By their numbers when duplicates are left out: 7 and 9.
+        refuses: [0, 2].into(),
+        ..Memory::default()
+    };
+    let written = write(
+        &mut session,
+        &unique_table(),
+        &ids(0, &[1, 7, 2, 8, 7, 9]),
+        "j",
+        false,
+    )
+    .await
+    .expect("writes");
+    assert_eq!((written.duplicates, written.refused, written.inserted), (3, 2, 1));
+    assert_eq!(session.ids, [1, 2, 8].into());
 }
