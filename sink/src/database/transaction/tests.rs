@@ -276,15 +276,9 @@ async fn rows_that_are_refused_for_another_reason_are_refused_beside_duplicates(
         refuses: [0, 2].into(),
         ..Memory::default()
     };
-    let written = write(
-        &mut session,
-        &unique_table(),
-        &ids(0, &[1, 7, 2, 8, 7, 9]),
-        "j",
-        false,
-    )
-    .await
-    .expect("writes");
+    let written = write(&mut session, &unique_table(), &ids(0, &[1, 7, 2, 8, 7, 9]), "j")
+        .await
+        .expect("writes");
     assert_eq!((written.duplicates, written.refused, written.inserted), (3, 2, 1));
     assert_eq!(session.ids, [1, 2, 8].into());
 }
