@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use arrow_array::{Array, BooleanArray};
+use arrow_array::BooleanArray;
 use event::unique::Seen;
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName};
 use journal::{Decoded, Journal, RecordDecoder};
