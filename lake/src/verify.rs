@@ -57,13 +57,25 @@ pub(crate) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Whether there may be offsets without an event.
-    fn has_gaps(&self) -> bool {
-        match self.stream.format {
-            RecordFormat::Json => true,
-            RecordFormat::Record => false,
+    /// What may be left out.
+    fn gaps(&self) -> Gaps {
+        match (&self.stream.unique, self.stream.format) {
+            (Some(_), _) => Gaps::Rows,
+            (None, RecordFormat::Json) => Gaps::Records,
+            (None, RecordFormat::Record) => Gaps::Nothing,
         }
     }
+}
+
+/// What of a partition may not be in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gaps {
+    /// Every row of every record is there.
+    Nothing,
+    /// Messages that are no events are not.
+    Records,
+    /// Nor are rows whose id is known, where ids are unique.
+    Rows,
 }
 
 /// The row that a partition has come to.
@@ -106,7 +118,7 @@ pub(crate) fn verify(storage: &Storage, expected: &Expected<'_>) -> VerifyReport
             .find(|position| i32::try_from(position.partition.0).is_ok_and(|number| number == partition));
         let stored = stored.map(|position| position.offset.0);
         let after = u64::try_from(seen.offset).ok().map(|offset| offset + 1);
-        if stored != after && !(expected.has_gaps() && stored > after) {
+        if stored != after && !(expected.gaps() != Gaps::Nothing && stored > after) {
             report.problems.push(format!(
                 "partition {partition} ends with offset {}, its stored position is {}",
                 seen.offset,
@@ -202,7 +214,7 @@ impl Order<'_> {
                 row: *row,
             };
             if let Some(last) = self.seen.insert(*partition, next)
-                && !follows(last, next, self.expected.has_gaps())
+                && !follows(last, next, self.expected.gaps())
             {
                 return Err(format!(
                     "has offset {} row {} of partition {partition} after offset {} row {}",
@@ -232,10 +244,15 @@ impl Order<'_> {
     }
 }
 
-fn follows(last: Seen, next: Seen, gaps: bool) -> bool {
-    (next.offset == last.offset && next.row == last.row + 1)
-        || (next.offset == last.offset + 1 && next.row == 0)
-        || (gaps && next.offset > last.offset && next.row == 0)
+fn follows(last: Seen, next: Seen, gaps: Gaps) -> bool {
+    match gaps {
+        Gaps::Nothing => {
+            (next.offset == last.offset && next.row == last.row + 1)
+                || (next.offset == last.offset + 1 && next.row == 0)
+        }
+        Gaps::Records => follows(last, next, Gaps::Nothing) || (next.offset > last.offset && next.row == 0),
+        Gaps::Rows => next.row >= 0 && (next.offset, next.row) > (last.offset, last.row),
+    }
 }
 
 #[cfg(test)]
@@ -245,12 +262,14 @@ mod tests {
     #[test]
     fn rows_follow_each_other_within_a_record_and_into_the_next_one() {
         let seen = |offset, row| Seen { offset, row };
-        for gaps in [false, true] {
+        for gaps in [Gaps::Nothing, Gaps::Records, Gaps::Rows] {
             assert!(follows(seen(3, 0), seen(3, 1), gaps));
             assert!(follows(seen(3, 1), seen(4, 0), gaps));
             assert!(!follows(seen(3, 1), seen(3, 1), gaps));
-            assert_eq!(follows(seen(3, 1), seen(5, 0), gaps), gaps);
-            assert!(!follows(seen(3, 1), seen(4, 1), gaps));
+            assert!(!follows(seen(3, 1), seen(3, 0), gaps));
+            assert_eq!(follows(seen(3, 1), seen(5, 0), gaps), gaps != Gaps::Nothing);
+            assert_eq!(follows(seen(3, 1), seen(4, 1), gaps), gaps == Gaps::Rows);
+            assert_eq!(follows(seen(3, 1), seen(3, 5), gaps), gaps == Gaps::Rows);
             assert!(!follows(seen(3, 1), seen(2, 0), gaps));
         }
     }
