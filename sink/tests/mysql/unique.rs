@@ -107,8 +107,8 @@ async fn no_other_rule_of_a_declared_table_is_broken_without_a_word() {
             table: Some("user_events".to_owned()),
             columns: Some(columns.into_iter().collect()),
             key: vec!["event_id".to_owned()],
-            event: None,
             on_conflict: OnConflict::Ignore,
+            ..TableMapping::default()
         };
         let stream = unique("\"uuid\"");
         let mut options = quick();

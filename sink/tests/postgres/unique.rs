@@ -100,6 +100,7 @@ async fn no_other_rule_of_a_declared_table_is_broken_without_a_word() {
         key: vec!["event_id".to_owned()],
         event: Some("full_event_data".to_owned()),
         on_conflict: OnConflict::Ignore,
+        ..TableMapping::default()
     };
     let stream = unique("uuid");
     let line = |number: u128, n: i64| format!("{{\"id\":\"{}\",\"n\":{n}}}", uuid::Uuid::from_u128(number));
