@@ -15,6 +15,7 @@ mod demo;
 mod destinations;
 mod docs;
 mod event_sources;
+mod live;
 mod metrics;
 mod needs;
 mod open_journal;
@@ -194,6 +195,9 @@ impl Server {
         self.phase.send_replace(Phase::Draining);
         while self.acceptors.join_next().await.is_some() {}
         self.finish_requests().await;
+        if let Some(live) = self.front.routes.live() {
+            live.closed().await;
+        }
         self.upkeep.shutdown().await;
         // The routes hold the stages; the last connection may still let go of them.
         drop(self.front);
