@@ -37,6 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingest::http::{HttpOptions, Pace};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -114,7 +115,7 @@ impl Server {
         let mut stages = stages::open(&config).await?;
         let front = Arc::new(Front {
             routes: Arc::new(Routes::new(&mut stages, &config, recorder, access)),
-            options: stages::http_options(&config),
+            options: http_options(&config),
             tls,
         });
         let phase = watch::channel(Phase::Serving).0;
@@ -268,4 +269,17 @@ fn open_access(config: &Config) -> Result<(Option<Access>, Option<Tls>), StartEr
         }
     }
     Ok((access, tls))
+}
+
+/// How connections are served.
+fn http_options(config: &Config) -> HttpOptions {
+    HttpOptions {
+        head_timeout: config.ingest.head_timeout,
+        idle_timeout: config.ingest.idle_timeout,
+        pace: Pace {
+            idle: config.ingest.body_timeout,
+            ..Pace::default()
+        },
+        ..HttpOptions::default()
+    }
 }

@@ -16,7 +16,6 @@ use analytics::rollup::Rollups;
 use analytics::{Analytics, AnalyticsOptions, SqlPlace};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
-use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions, PostRoute};
 use journal::{Batcher, Journal};
 use lake::{Lake, LakeOptions, Table};
@@ -383,19 +382,6 @@ async fn check_positions(journal: &dyn Journal, tables: &[Arc<Table>]) -> Result
         }
     }
     Ok(())
-}
-
-/// How connections are served.
-pub(super) fn http_options(config: &Config) -> HttpOptions {
-    HttpOptions {
-        head_timeout: config.ingest.head_timeout,
-        idle_timeout: config.ingest.idle_timeout,
-        pace: Pace {
-            idle: config.ingest.body_timeout,
-            ..Pace::default()
-        },
-        ..HttpOptions::default()
-    }
 }
 
 /// A router that answers questions about a data directory without writing anything in it.
