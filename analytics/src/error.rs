@@ -57,6 +57,9 @@ pub enum QueryError {
     /// The journal has not reached `min_position` in time.
     #[error("the journal has not reached position {0} in time")]
     NotYet(String),
+    /// There is no place now, or something is not known yet; the same again later passes.
+    #[error("{0}")]
+    NotNow(String),
     /// The time limit was reached.
     #[error("the query took longer than {0} ms")]
     Timeout(u128),
@@ -105,6 +108,7 @@ impl QueryError {
             Self::NotAcceptable(_) => Fault::Unacceptable,
             Self::Busy { .. }
             | Self::NotYet(_)
+            | Self::NotNow(_)
             | Self::Memory(_)
             | Self::Moved(_)
             | Self::NoWorker(_)

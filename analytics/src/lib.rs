@@ -21,6 +21,7 @@ mod guard;
 mod http;
 mod index_range;
 mod json;
+pub mod live;
 mod offset;
 mod parameters;
 mod partial;

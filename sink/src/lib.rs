@@ -27,7 +27,9 @@ pub mod mysql;
 pub mod postgres;
 pub mod progress;
 pub mod rabbitmq;
+pub mod redis;
 
+pub use self::redis::{Bus, BusPosition, RedisDatabase, RedisOptions, RedisUrlError};
 pub use database::{DatabaseOptions, DatabaseProgress, DatabaseSink, OnConflict, TableMapping};
 pub use error::{Fault, SinkError};
 pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use event::{Offset, Partition, Position, StreamName};
 use journal::{Journal, ReadError};
+use tokio::sync::watch;
 
 /// How far a destination is with one partition of one stream.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct StreamProgress {
     pub read: Offset,
     /// Everything below is committed.
     pub committed: Offset,
+    /// Whether the destination has said where it stands, so that `committed` is known.
+    pub positioned: bool,
     /// Rows that were read and wait for the next commit.
     pub rows_open: u64,
     /// Rows that were left out since this process has the partition, because their id was there already.
@@ -39,11 +42,18 @@ impl StreamProgress {
             end: Offset(0),
             read: Offset(0),
             committed: Offset(0),
+            positioned: false,
             rows_open: 0,
             duplicates: 0,
             failing: None,
             stopped: None,
         }
+    }
+
+    /// What is committed, if this process knows it.
+    #[must_use]
+    pub fn known(&self) -> Option<Offset> {
+        (self.assigned && self.positioned).then_some(self.committed)
     }
 
     /// Records that were not read yet.
@@ -53,17 +63,40 @@ impl StreamProgress {
     }
 }
 
+/// Counts the moves of all partitions of one destination, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Moves(watch::Sender<u64>);
+
+impl Moves {
+    pub(crate) fn new() -> Self {
+        Self(watch::channel(0).0)
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
 /// What a consumer tells about itself, behind a lock that is held for a copy only.
 #[derive(Debug)]
-pub(crate) struct Shared(Mutex<StreamProgress>);
+pub(crate) struct Shared {
+    progress: Mutex<StreamProgress>,
+    moves: Moves,
+}
 
 impl Shared {
-    pub(crate) fn new(stream: StreamName, partition: Partition) -> Self {
-        Self(Mutex::new(StreamProgress::new(stream, partition)))
+    pub(crate) fn new(stream: StreamName, partition: Partition, moves: &Moves) -> Self {
+        Self {
+            progress: Mutex::new(StreamProgress::new(stream, partition)),
+            moves: moves.clone(),
+        }
     }
 
     pub(crate) fn get(&self) -> StreamProgress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether the partition is this process's now.
@@ -85,12 +118,21 @@ impl Shared {
         self.update(|progress| {
             progress.read = at;
             progress.committed = at;
+            progress.positioned = true;
             progress.rows_open = 0;
         });
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut StreamProgress)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let moved = {
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = progress.known();
+            change(&mut progress);
+            progress.known() != before
+        };
+        if moved {
+            self.moves.0.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 }
 
@@ -118,6 +160,21 @@ pub(crate) fn count_duplicates(stream: &str, destination: &str, count: u64) {
         "destination" => destination.to_owned(),
     )
     .increment(count);
+}
+
+/// What is committed of one partition, if this process knows it.
+pub(crate) fn committed(shared: &[Arc<Shared>], stream: &StreamName, partition: Partition) -> Option<Offset> {
+    shared.iter().map(|shared| shared.get()).find_map(|one| {
+        let same = one.stream == *stream && one.partition == partition;
+        one.known().filter(|_| same)
+    })
+}
+
+/// What is committed of every partition that this process knows of.
+pub(crate) fn all_committed(shared: &[Arc<Shared>]) -> Vec<(StreamName, Partition, Offset)> {
+    let all = shared.iter().map(|shared| shared.get());
+    all.filter_map(|one| Some((one.stream.clone(), one.partition, one.known()?)))
+        .collect()
 }
 
 /// The journal's end in one partition.

@@ -32,7 +32,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -108,7 +108,8 @@ pub enum ConnectionError {
 
 /// Serves one accepted connection to its end. `service` answers every request that has passed the checks here.
 /// Once `shutdown` is ready, requests in progress finish and the connection ends; how long that may take is the
-/// caller's to limit, by dropping this future.
+/// caller's to limit, by dropping this future. A connection whose answer is 101 ends here as well: it is handed over to
+/// whoever waits for the upgrade, still with the deadline of writes.
 ///
 /// # Errors
 /// [`ConnectionError`] when the connection did not end well.
@@ -159,7 +160,9 @@ where
         }
         Ok(connection.await?)
     } else {
-        let connection = http1_builder(&options).serve_connection(tap, service);
+        let connection = http1_builder(&options)
+            .serve_connection(tap, service)
+            .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
@@ -238,6 +241,9 @@ impl<S> Gate<S> {
                 (self.service)(request).await.map(Either::Right)
             }
         };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.activity.upgrade();
+        }
         response.map(|body| AnswerBody {
             body,
             _exchange: exchange,

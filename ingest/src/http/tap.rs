@@ -3,7 +3,8 @@
 //! # Deadlines
 //! - a head must be complete `head_timeout` after its first byte, the first one after the connection began;
 //! - a connection without an exchange in progress is closed after `idle_timeout`;
-//! - a client that does not read its answer is given up after `write_timeout` without a byte taken.
+//! - a client that does not read its answer is given up after `write_timeout` without a byte taken; this goes on for
+//!   what becomes of a connection that was upgraded (a WebSocket), which has its own idea of being idle.
 //!
 //! hyper's own `header_read_timeout` also runs while a kept-alive connection is idle, so it cannot be short for
 //! heads and long for idling; that is why deadlines are here. One timer per connection is set when first needed
@@ -16,7 +17,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(super) struct Activity {
     ended_ms: AtomicU64,
     /// The number of the head that is ambiguous; 0 for none.
     ambiguous_head: AtomicU64,
+    /// Whether this is HTTP no longer.
+    upgraded: AtomicBool,
 }
 
 /// One exchange; ends when dropped.
@@ -80,7 +83,17 @@ impl Activity {
             exchanges: AtomicUsize::new(0),
             ended_ms: AtomicU64::new(0),
             ambiguous_head: AtomicU64::new(0),
+            upgraded: AtomicBool::new(false),
         })
+    }
+
+    /// Says that what follows the answer is not HTTP: no heads to watch, nothing to wait for.
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
+    fn upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
     }
 
     pub(super) fn exchange(self: &Arc<Self>) -> Exchange {
@@ -137,6 +150,9 @@ impl<I> Tap<I> {
         let Some(scanner) = &mut self.scanner else {
             return;
         };
+        if self.activity.upgraded() {
+            return;
+        }
         let heads = scanner.heads();
         scanner.scan(bytes);
         if let Some(head) = scanner.ambiguous_head() {
@@ -152,6 +168,9 @@ impl<I> Tap<I> {
 
     /// When reading must have gone on; `None` while a body comes, which has its own pace.
     fn read_deadline(&mut self) -> Option<Instant> {
+        if self.activity.upgraded() {
+            return None;
+        }
         let idle_since = self.activity.idle_since();
         let phase = self.scanner.as_ref().map_or(Phase::Idle, Scanner::phase);
         let first = self.scanner.as_ref().is_some_and(|scanner| scanner.heads() == 0);
@@ -262,10 +281,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<I> {
         let this = &mut *self;
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
-            let clean = this
-                .scanner
-                .as_ref()
-                .is_none_or(|scanner| scanner.phase() == Phase::Idle);
+            let idle = |scanner: &Scanner| scanner.phase() == Phase::Idle;
+            let clean = this.activity.upgraded() || this.scanner.as_ref().is_none_or(idle);
             if clean {
                 return Poll::Ready(Ok(()));
             }

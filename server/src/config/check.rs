@@ -67,6 +67,7 @@ pub(super) fn check(merged: &Table) -> Result<Config, Problems> {
     super::assign::attach(merged, &mut config, &mut problems);
     config.cors.streams = cors.streams;
     config.cors.shown = cors.shown;
+    super::live::check_routes(&config, &mut problems);
     problems.none()?;
     Ok(config)
 }
@@ -94,6 +95,11 @@ fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 /// Reads one value as its setting wants it; the error says value and bound.
 fn checked(setting: &Setting, value: &Value) -> Result<Checked, String> {
     match setting.kind {
+        Kind::Secret => match value.as_str() {
+            Some(text) => Ok(Checked::Text(text.to_owned())),
+            // Whatever it is, it may be a secret.
+            None => Err("is not text".to_owned()),
+        },
         Kind::Text => text(value, "text").map(|text| Checked::Text(text.to_owned())),
         Kind::Flag => value
             .as_bool()

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use event::{StreamDeclaration, StreamName};
 use toml::{Table, Value};
 
+use super::channels::ChannelsConfig;
 use super::check::hint;
 use super::messages::MessagesConfig;
 use super::problem::Problems;
@@ -36,6 +37,8 @@ const KEYS: &[&str] = &[
     "routing_key",
     "queue",
     "message_id",
+    "channel",
+    "channel_prefix",
 ];
 /// Keys that a variable can set.
 const VARIABLE_KEYS: &[&str] = &[
@@ -58,13 +61,16 @@ pub enum DestinationKind {
     Postgres,
     /// RabbitMQ.
     Rabbitmq,
+    /// Redis Pub/Sub.
+    Redis,
 }
 
 impl DestinationKind {
-    const WORDS: [(&'static str, Self); 3] = [
+    const WORDS: [(&'static str, Self); 4] = [
         ("mysql", Self::Mysql),
         ("postgres", Self::Postgres),
         ("rabbitmq", Self::Rabbitmq),
+        ("redis", Self::Redis),
     ];
 
     fn schemes(self) -> &'static [&'static str] {
@@ -73,6 +79,7 @@ impl DestinationKind {
             Self::Postgres => &["postgres", "postgresql"],
             // The other one is refused with a reason of its own.
             Self::Rabbitmq => &["amqp", "amqps"],
+            Self::Redis => &["redis"],
         }
     }
 }
@@ -98,6 +105,8 @@ pub struct DestinationConfig {
     pub tables: BTreeMap<StreamName, TableConfig>,
     /// Where messages go.
     pub messages: MessagesConfig,
+    /// Where Redis publishes.
+    pub channels: ChannelsConfig,
     /// As it was written, without what is secret, for `check`.
     pub(super) shown: Table,
 }
@@ -192,6 +201,7 @@ impl Reading<'_> {
         };
         let tables = self.tables();
         let messages = self.messages(kind);
+        let channels = self.channels(kind);
         let mut shown = self.table.clone();
         for secret in ["url", "password"] {
             shown.remove(secret);
@@ -206,6 +216,7 @@ impl Reading<'_> {
             load_data,
             tables,
             messages,
+            channels,
             shown,
         })
     }
@@ -230,9 +241,10 @@ impl Reading<'_> {
     /// The URL, with the password in it. What is wrong with it is said without showing it.
     fn url(&mut self, kind: Option<DestinationKind>) -> Option<Secret> {
         let schemes = kind.map_or(&[][..], DestinationKind::schemes);
-        let names_database = kind != Some(DestinationKind::Rabbitmq);
+        let is_broker = kind == Some(DestinationKind::Rabbitmq);
+        let names_database = !is_broker && kind != Some(DestinationKind::Redis);
         let url = self.secret_url(schemes)?;
-        if !names_database && let Err(message) = sources::check_url(url.reveal()) {
+        if is_broker && let Err(message) = sources::check_url(url.reveal()) {
             self.problem("url", message);
             return None;
         }

@@ -29,6 +29,10 @@ pub(super) fn render(config: &Config) -> String {
             text.push_str(&written_properties(setting.key, properties));
             continue;
         }
+        if matches!(setting.kind, Kind::Secret) {
+            let _ = writeln!(text, "# {key} is not shown   # {}", setting.about);
+            continue;
+        }
         let value = written(setting.kind, &config.values[setting.key]);
         let _ = writeln!(text, "{key} = {value}   # {}", setting.about);
     }

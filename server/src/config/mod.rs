@@ -16,6 +16,7 @@
 
 mod access;
 mod assign;
+mod channels;
 mod check;
 mod cors;
 mod demo;
@@ -23,6 +24,7 @@ mod destinations;
 mod effective;
 mod event_sources;
 mod interpolation;
+mod live;
 mod messages;
 mod problem;
 mod reading;
@@ -35,11 +37,13 @@ mod worker;
 
 pub use self::assign::{AssignConfig, AssignPlace};
 pub use access::{AccessConfig, TlsConfig};
+pub use channels::ChannelsConfig;
 pub use cors::{CorsConfig, CorsOrigins, CorsPolicy};
 pub use demo::DemoConfig;
 pub use destinations::{DestinationConfig, DestinationKind, OnConflict, TableConfig};
 pub use event_sources::{EventSourceConfig, EventSourceKind, OutboxConfig, QueueConfig, ResponsesConfig};
 pub use interpolation::Variables;
+pub use live::{LAKE, LiveConfig};
 pub use messages::MessagesConfig;
 pub use problem::{Problem, Problems};
 pub use routes::{

@@ -14,6 +14,7 @@ use super::cors::{self, CorsConfig, CorsPolicy};
 use super::demo::{self, DemoConfig};
 use super::destinations::DestinationConfig;
 use super::event_sources::EventSourceConfig;
+use super::live::{self, LiveConfig};
 use super::problem::Problems;
 use super::routes::RouteConfig;
 use super::secret::Properties;
@@ -46,6 +47,8 @@ pub struct Config {
     pub analytics: AnalyticsConfig,
     /// The page at `/demo`, when there is one.
     pub demo: Option<DemoConfig>,
+    /// Those who watch events arrive.
+    pub live: LiveConfig,
     /// What sinks write to besides the lake.
     pub destinations: Vec<DestinationConfig>,
     /// Where events come from besides HTTP.
@@ -200,6 +203,12 @@ impl Taken<'_> {
             other => unreachable!("`{key}` is {other:?}, not text"),
         }
     }
+    fn journal_kind(&self) -> JournalKind {
+        match self.text("journal.kind") {
+            "kafka" => JournalKind::Kafka,
+            _ => JournalKind::Embedded,
+        }
+    }
     fn properties(&self, key: &str) -> &Properties {
         match &self.0[key] {
             Checked::Properties(properties) => properties,
@@ -265,18 +274,17 @@ pub(super) fn build(
             "is not above `analytics.sql_timeout`: files would go while a query reads them",
         );
     }
+    let roles = roles(taken.words("roles"));
+    let live = live(&taken, roles, &destinations, problems);
     Config {
         listen,
         allow_remote,
         access,
         cors,
-        roles: roles(taken.words("roles")),
+        roles,
         shutdown_timeout: taken.span("shutdown_timeout"),
         journal: JournalConfig {
-            kind: match taken.text("journal.kind") {
-                "kafka" => JournalKind::Kafka,
-                _ => JournalKind::Embedded,
-            },
+            kind: taken.journal_kind(),
             kafka: kafka(&taken, problems),
             segment_bytes: taken.number("journal.segment_size"),
             retain: taken.span("journal.retain"),
@@ -301,6 +309,7 @@ pub(super) fn build(
             sql_timeout: taken.span("analytics.sql_timeout"),
             sql_rows: taken.number("analytics.sql_rows"),
         },
+        live,
         data_dir,
         demo,
         destinations,
@@ -353,6 +362,29 @@ fn kafka(taken: &Taken<'_>, problems: &mut Problems) -> KafkaConfig {
         timeout: taken.span("journal.kafka.timeout"),
         session_timeout: taken.span("journal.kafka.session_timeout"),
         properties,
+    }
+}
+
+fn live(
+    taken: &Taken<'_>,
+    roles: Roles,
+    destinations: &[DestinationConfig],
+    problems: &mut Problems,
+) -> LiveConfig {
+    let bus = live::bus(taken.text("live.bus"), destinations, problems);
+    let around = live::Surroundings {
+        roles,
+        journal: taken.journal_kind(),
+        destinations,
+        bus: bus.is_some(),
+    };
+    LiveConfig {
+        clients: taken.number("live.clients"),
+        memory_bytes: taken.number("live.memory"),
+        after: live::after("live.after", taken.text("live.after"), &around, problems),
+        bus,
+        bus_channel: taken.text("live.bus_channel").to_owned(),
+        poll: taken.span("live.poll"),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Setting {
 pub enum Kind {
     /// Any text; empty when absent.
     Text,
+    /// A text that is not shown; empty when absent.
+    Secret,
     /// `true` or `false`.
     Flag,
     /// A whole number.
@@ -417,5 +419,41 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
         "/events",
         "path that answers with the newest events as an array",
+    ),
+    setting(
+        "live.clients",
+        Kind::Count(1, 1 << 20),
+        "2000",
+        "most clients that watch events arrive; beyond is 503",
+    ),
+    setting(
+        "live.memory",
+        Kind::Bytes(MIB, 64 * GIB),
+        "64MiB",
+        "newest events that are kept for all who watch",
+    ),
+    setting(
+        "live.after",
+        Kind::Text,
+        "journal",
+        "events are shown once this has them: \"journal\", \"lake\" or the name of a destination",
+    ),
+    setting(
+        "live.bus",
+        Kind::Secret,
+        "",
+        "a redis:// URL, or a destination of that kind, by which processes tell each other what is committed",
+    ),
+    setting(
+        "live.bus_channel",
+        Kind::Text,
+        "tidemill.live",
+        "the channel of the bus, and the hash beside it",
+    ),
+    setting(
+        "live.poll",
+        Kind::Span(ms(10), s(60)),
+        "250ms",
+        "how often positions are looked for that nobody told",
     ),
 ];

@@ -201,7 +201,9 @@ pub(super) fn value_of_text(setting: &Setting, text: &str) -> Value {
             let parts = text.split(',').map(|part| Value::String(part.trim().to_owned()));
             Some(Value::Array(parts.collect()))
         }
-        Kind::Text | Kind::Bytes(..) | Kind::Span(..) | Kind::Word(_) | Kind::Properties => None,
+        Kind::Text | Kind::Secret | Kind::Bytes(..) | Kind::Span(..) | Kind::Word(_) | Kind::Properties => {
+            None
+        }
     };
     value.unwrap_or_else(|| Value::String(text.to_owned()))
 }

@@ -7,7 +7,7 @@ use journal::Journal;
 use lake::Table;
 use sink::{
     DatabaseOptions, DatabaseSink, LoadData, MysqlDatabase, MysqlOptions, PostgresDatabase, PostgresOptions,
-    RabbitmqDatabase, RabbitmqOptions, TableMapping,
+    RabbitmqDatabase, RabbitmqOptions, RedisDatabase, RedisOptions, TableMapping,
 };
 use tokio::runtime::Handle;
 
@@ -75,6 +75,15 @@ fn start_one(
             queue: destination.messages.queue.clone(),
             message_id: destination.messages.message_id.clone(),
         })?),
+        DestinationKind::Redis => {
+            let options = RedisOptions {
+                url,
+                group: destination.group.clone(),
+                channel: destination.channels.channel.clone(),
+                channel_prefix: destination.channels.prefix.clone(),
+            };
+            Arc::new(RedisDatabase::new(Arc::clone(&journal), options)?)
+        }
     };
     let mappings = destination.tables.iter();
     let options = DatabaseOptions {
@@ -93,6 +102,7 @@ fn start_one(
     let options = match destination.kind {
         DestinationKind::Rabbitmq => RabbitmqDatabase::bounds(options),
         DestinationKind::Mysql | DestinationKind::Postgres => options,
+        DestinationKind::Redis => RedisDatabase::bounds(options),
     };
     Ok(DatabaseSink::start(
         runtime, journal, &streams, database, options,

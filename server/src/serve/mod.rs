@@ -15,6 +15,7 @@ mod demo;
 mod destinations;
 mod docs;
 mod event_sources;
+mod live;
 mod metrics;
 mod needs;
 mod open_journal;
@@ -36,6 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingest::http::{HttpOptions, Pace};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -113,7 +115,7 @@ impl Server {
         let mut stages = stages::open(&config).await?;
         let front = Arc::new(Front {
             routes: Arc::new(Routes::new(&mut stages, &config, recorder, access)),
-            options: stages::http_options(&config),
+            options: http_options(&config),
             tls,
         });
         let phase = watch::channel(Phase::Serving).0;
@@ -194,6 +196,9 @@ impl Server {
         self.phase.send_replace(Phase::Draining);
         while self.acceptors.join_next().await.is_some() {}
         self.finish_requests().await;
+        if let Some(live) = self.front.routes.live() {
+            live.closed().await;
+        }
         self.upkeep.shutdown().await;
         // The routes hold the stages; the last connection may still let go of them.
         drop(self.front);
@@ -264,4 +269,17 @@ fn open_access(config: &Config) -> Result<(Option<Access>, Option<Tls>), StartEr
         }
     }
     Ok((access, tls))
+}
+
+/// How connections are served.
+fn http_options(config: &Config) -> HttpOptions {
+    HttpOptions {
+        head_timeout: config.ingest.head_timeout,
+        idle_timeout: config.ingest.idle_timeout,
+        pace: Pace {
+            idle: config.ingest.body_timeout,
+            ..Pace::default()
+        },
+        ..HttpOptions::default()
+    }
 }

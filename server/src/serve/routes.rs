@@ -4,14 +4,17 @@
 //! Then the server's own routes come first, then configured views, then what posts events, and everything else is a
 //! question.
 
+use std::any::Any;
 use std::sync::Arc;
 
+use analytics::live::{Held, Live};
 use analytics::{Analytics, Readable};
 use axum::body::Body;
 use bytes::Bytes;
 use event::StreamName;
+use http::header::UPGRADE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use ingest::http::HttpOptions;
+use ingest::http::{HttpOptions, PacedBody};
 use ingest::{Ingest, Route, TraceContext};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -27,7 +30,7 @@ use super::sockets::Accepted;
 use super::stages::Stages;
 use super::tls::Tls;
 use super::views::{self, Meant, Views};
-use crate::access::{Access, Caller, Refusal};
+use crate::access::{Access, Caller, Need, Refusal};
 use crate::config::Config;
 
 /// Every stage that answers requests in this process.
@@ -40,6 +43,8 @@ pub(super) struct Routes {
     views: Views,
     /// With the stream whose writers may use it.
     assign: Option<(axum::Router, StreamName)>,
+    /// Those who watch; there when questions are.
+    live: Option<Live>,
     /// Absent when everybody may do everything.
     access: Option<Access>,
     /// Absent when no page of another origin may do anything.
@@ -74,6 +79,7 @@ impl Routes {
                 .assign
                 .as_ref()
                 .map(|assign| (assign.service.router(), assign.stream.clone())),
+            live: stages.watching.as_ref().map(|watching| watching.live.clone()),
         }
     }
 
@@ -83,6 +89,14 @@ impl Routes {
         if let Some(ingest) = &self.ingest {
             ingest.close();
         }
+        if let Some(live) = &self.live {
+            live.close();
+        }
+    }
+
+    /// Those who watch.
+    pub(super) fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
     }
 
     /// Answers one request, so that a page that may talk to its path can read the answer.
@@ -125,7 +139,8 @@ impl Routes {
             Ok(caller) => caller,
             Err(refusal) => return refused(&refusal, &request),
         };
-        let asks = own || meant.is_some() || assigning.is_some();
+        let watches = !own && self.live.as_ref().is_some_and(|live| live.takes(&request));
+        let asks = own || watches || meant.is_some() || assigning.is_some();
         let takes = !asks && takes(request.method(), path, route.is_some());
         if let Some(ingest) = self.ingest.as_ref().filter(|_| takes) {
             let mut response = ingest.handle(request).await.map(Body::new);
@@ -158,7 +173,10 @@ impl Routes {
             if let Some(readable) = caller.readable() {
                 request.extensions_mut().insert(readable);
             }
-            self.question(request).await
+            match self.live.as_ref().filter(|_| watches) {
+                Some(live) => live.answer(request.map(Body::new)).await,
+                None => self.question(request).await,
+            }
         };
         trace.echo(response.headers_mut());
         response
@@ -180,9 +198,16 @@ impl Routes {
         }
         let path = request.uri().path();
         let stream = needs::stream_of(path);
-        let need = match assigning {
-            Some(stream) => needs::of_assigning(path, stream.as_str()),
-            None => needs::of(request.method(), path, route, stream.as_deref()),
+        let asks = request.method() == Method::GET || request.method() == Method::HEAD;
+        let watched = self
+            .live
+            .as_ref()
+            .filter(|_| asks)
+            .and_then(|live| live.route(path));
+        let need = match (watched, assigning) {
+            (Some(stream), _) => Need::OwnView(std::slice::from_ref(stream)),
+            (None, Some(stream)) => needs::of_assigning(path, stream.as_str()),
+            (None, None) => needs::of(request.method(), path, route, stream.as_deref()),
         };
         access.admit(request.headers(), &need)
     }
@@ -246,7 +271,15 @@ pub(super) async fn serve(front: Arc<Front>, accepted: Accepted, mut phase: watc
         let _ = draining.wait_for(|phase| *phase >= Phase::Draining).await;
     };
     let (routes, options) = (Arc::clone(&front.routes), front.options);
-    let service = move |request| Arc::clone(&routes).answer(request);
+    // A connection that becomes a WebSocket leaves this function, and takes its place along.
+    let place: Arc<dyn Any + Send + Sync> = Arc::new(place);
+    let held = Held(Arc::clone(&place));
+    let service = move |mut request: Request<PacedBody>| {
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(held.clone());
+        }
+        Arc::clone(&routes).answer(request)
+    };
     let connection = async {
         let Some(tls) = &front.tls else {
             return ingest::http::serve(stream, service, options, drain).await;

@@ -16,7 +16,6 @@ use analytics::rollup::Rollups;
 use analytics::{Analytics, AnalyticsOptions, SqlPlace};
 use event::{Catalog, Offset, Position, StreamDeclaration, StreamName};
 use futures::future::{join, join_all};
-use ingest::http::{HttpOptions, Pace};
 use ingest::{Ingest, IngestOptions, PostRoute};
 use journal::{Batcher, Journal};
 use lake::{Lake, LakeOptions, Table};
@@ -27,6 +26,7 @@ use super::assigning::{self, Assigning};
 use super::catalog::{self, CatalogError};
 use super::destinations;
 use super::event_sources;
+use super::live::{self, Announcing, Progress, Watching};
 use super::open_journal::{JournalHealth, OpenJournal};
 use super::priority::{SinkRuntime, let_the_sink_go_first};
 use super::readiness::Readiness;
@@ -98,6 +98,9 @@ pub enum StartError {
     /// Events cannot be handed to people.
     #[error("start assigning")]
     Assign(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Those who watch events arrive cannot be served as it is configured.
+    #[error("open what can be watched")]
+    Live(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Tokens or certificates cannot be used.
     #[error(transparent)]
     Access(#[from] crate::access::AccessError),
@@ -118,6 +121,8 @@ pub(super) struct Stages {
     sources: Option<Sources>,
     /// Absent where nothing needs one.
     open_journal: Option<OpenJournal>,
+    pub(super) watching: Option<Watching>,
+    announcing: Option<Announcing>,
     tables: Vec<Arc<Table>>,
     sink: Option<LakeSink>,
     databases: Vec<DatabaseSink>,
@@ -198,6 +203,9 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         }
         None => Vec::new(),
     };
+    let progress = || Progress::of(lake_sink.as_ref(), &databases);
+    let announcing = live::announce(config, &journal, progress)?;
+    let watching = live::open(config, &catalog, &journal, &tables, &progress())?;
     let questions = match &lake {
         Some(lake) if analytics => {
             let sql = sql_workers::place(config);
@@ -236,6 +244,8 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         sources,
         assign: assigned,
         open_journal: Some(open_journal),
+        watching,
+        announcing,
         tables,
         sink: lake_sink,
         databases,
@@ -255,6 +265,8 @@ impl Stages {
             sources: None,
             assign: Some(assign),
             open_journal: None,
+            watching: None,
+            announcing: None,
             tables: Vec::new(),
             sink: None,
             databases: Vec::new(),
@@ -304,6 +316,7 @@ impl Stages {
             assign.service.shutdown().await;
         }
         rollups::stop(self.rollups).await;
+        drop(self.watching);
         // Side by side: one that is away must not take the time of the others (I-5).
         let databases = join_all(self.databases.into_iter().map(DatabaseSink::shutdown));
         let lake = async {
@@ -312,6 +325,9 @@ impl Stages {
             }
         };
         join(lake, databases).await;
+        if let Some(announcing) = self.announcing {
+            announcing.finish().await;
+        }
         if let Some(open_journal) = self.open_journal {
             open_journal.close().await;
         }
@@ -366,19 +382,6 @@ async fn check_positions(journal: &dyn Journal, tables: &[Arc<Table>]) -> Result
         }
     }
     Ok(())
-}
-
-/// How connections are served.
-pub(super) fn http_options(config: &Config) -> HttpOptions {
-    HttpOptions {
-        head_timeout: config.ingest.head_timeout,
-        idle_timeout: config.ingest.idle_timeout,
-        pace: Pace {
-            idle: config.ingest.body_timeout,
-            ..Pace::default()
-        },
-        ..HttpOptions::default()
-    }
 }
 
 /// A router that answers questions about a data directory without writing anything in it.

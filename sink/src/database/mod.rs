@@ -39,7 +39,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::{Partition, StreamDeclaration};
+use event::{Offset, Partition, StreamDeclaration, StreamName};
 use futures::FutureExt;
 use journal::Journal;
 use tokio::runtime::Handle;
@@ -50,7 +50,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::attempt;
 use crate::backoff::Backoff;
 use crate::group::Sharing;
-use crate::progress::{self, Shared, StreamProgress};
+use crate::progress::{self, Moves, Shared, StreamProgress};
 use consumer::Consumer;
 pub use error::DatabaseError;
 pub use mapping::{
@@ -87,6 +87,7 @@ pub struct DatabaseProgress {
     destination: Arc<str>,
     journal: Arc<dyn Journal>,
     streams: Arc<[Arc<Shared>]>,
+    moves: Moves,
 }
 
 /// The tables of a destination, one for each stream: what a configuration is checked with, without a connection.
@@ -127,11 +128,12 @@ impl DatabaseSink {
         let pool = Arc::new(Pool::new(database, options.connections, options.connect_timeout));
         let (stop, stopping) = watch::channel(false);
         let mut work = HashMap::new();
+        let moves = Moves::new();
         let mut shares = Vec::new();
         for table in &tables {
             let stream = &table.stream.name;
             for partition in (0..journal.partitions(stream)).map(Partition) {
-                let progress = Arc::new(Shared::new(stream.clone(), partition));
+                let progress = Arc::new(Shared::new(stream.clone(), partition, &moves));
                 work.insert(
                     (stream.clone(), partition),
                     (Arc::clone(table), Arc::clone(&progress)),
@@ -170,6 +172,7 @@ impl DatabaseSink {
             destination: options.name.as_str().into(),
             journal,
             streams: shares.into(),
+            moves,
         };
         let mut upkeep = JoinSet::new();
         upkeep.spawn_on(measure(progress.clone(), pool, stopping), runtime);
@@ -210,6 +213,24 @@ impl DatabaseProgress {
     /// How far each partition is. A stream whose end the journal cannot tell ends where it was read.
     pub async fn read(&self) -> Vec<StreamProgress> {
         progress::read(self.journal.as_ref(), &self.streams).await
+    }
+
+    /// What is committed of one partition, as far as this process knows: it must be its own work.
+    #[must_use]
+    pub fn committed(&self, stream: &StreamName, partition: Partition) -> Option<Offset> {
+        progress::committed(&self.streams, stream, partition)
+    }
+
+    /// The same of every partition that is this process's work.
+    #[must_use]
+    pub fn all_committed(&self) -> Vec<(StreamName, Partition, Offset)> {
+        progress::all_committed(&self.streams)
+    }
+
+    /// Changes whenever what is committed does.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 }
 

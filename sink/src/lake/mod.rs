@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::{Partition, StreamName};
+use event::{Offset, Partition, StreamName};
 use futures::FutureExt;
 use journal::Journal;
 use lake::Table;
@@ -29,7 +29,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::attempt;
 use crate::backoff::Backoff;
 use crate::group::Sharing;
-use crate::progress::{self, Shared, StreamProgress};
+use crate::progress::{self, Moves, Shared, StreamProgress};
 use budget::{Held, TailBudget};
 use consumer::Consumer;
 use maintenance::Maintenance;
@@ -54,6 +54,7 @@ pub struct LakeSink {
 pub struct LakeProgress {
     journal: Arc<dyn Journal>,
     streams: Arc<[Arc<Shared>]>,
+    moves: Moves,
 }
 
 impl LakeSink {
@@ -70,11 +71,12 @@ impl LakeSink {
         let maintenance_stop = options.maintenance_stop;
         let options = Arc::new(options);
         let mut work = HashMap::new();
+        let moves = Moves::new();
         let mut streams = Vec::new();
         for table in &tables {
             let stream = &table.declaration().name;
             for partition in (0..journal.partitions(stream)).map(Partition) {
-                let progress = Arc::new(Shared::new(stream.clone(), partition));
+                let progress = Arc::new(Shared::new(stream.clone(), partition, &moves));
                 work.insert((stream.clone(), partition), (streams.len(), Arc::clone(table)));
                 streams.push(progress);
             }
@@ -82,6 +84,7 @@ impl LakeSink {
         let progress = LakeProgress {
             journal: Arc::clone(&journal),
             streams: streams.into(),
+            moves,
         };
         let upkeep = start_upkeep(runtime, &tables, &options, &progress, &stopping);
         let sharing = Sharing {
@@ -187,6 +190,24 @@ impl LakeProgress {
     /// How far each partition is. A stream whose end the journal cannot tell ends where it was read.
     pub async fn read(&self) -> Vec<StreamProgress> {
         progress::read(self.journal.as_ref(), &self.streams).await
+    }
+
+    /// What is committed of one partition, as far as this process knows: it must be its own work.
+    #[must_use]
+    pub fn committed(&self, stream: &StreamName, partition: Partition) -> Option<Offset> {
+        progress::committed(&self.streams, stream, partition)
+    }
+
+    /// The same of every partition that is this process's work.
+    #[must_use]
+    pub fn all_committed(&self) -> Vec<(StreamName, Partition, Offset)> {
+        progress::all_committed(&self.streams)
+    }
+
+    /// Changes whenever what is committed does.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 }
 
