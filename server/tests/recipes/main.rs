@@ -1,6 +1,7 @@
 //! The recipes: each started from its own files, and asked as the clients of the system that it replaces ask.
 
 mod activity_metrics;
+mod event_streaming;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod runify;
