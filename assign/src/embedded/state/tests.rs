@@ -133,7 +133,7 @@ fn nobody_has_more_than_the_limit_and_no_event_is_with_two_or_with_nobody() {
 
 /// One history: people come, go and settle, events come, some of them twice; the model is what the steps say.
 fn history(seed: u64) {
-    let mut draws = Draws(seed * 0x9e37_79b9_7f4a_7c15);
+    let mut draws = Draws(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut state = state();
     let (mut now, mut offset) = (0, 0);
     let mut open: BTreeMap<String, Arc<Assignment>> = BTreeMap::new();
