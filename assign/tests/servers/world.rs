@@ -302,7 +302,8 @@ impl World {
             loop {
                 let most = "SELECT coalesce(max(open), 0) FROM (SELECT count(*) AS open FROM assignments \
                     WHERE status = 'open' GROUP BY user_id) AS counted";
-                let rows: i64 = client.query_one(most, &[]).await.expect("counts").get(0);
+                // There are no tables at first.
+                let rows: i64 = client.query_one(most, &[]).await.map_or(0, |row| row.get(0));
                 let counted: Vec<i64> = redis::cmd("HVALS")
                     .arg(&counts)
                     .query_async(&mut redis)
