@@ -93,6 +93,10 @@ fn people_come_get_events_settle_them_and_go() {
     let begun = ask(at, "POST", "/users/ann/active", "");
     assert_eq!((begun.status, &begun.json()["active"]), (200, &json!(true)));
     until("she has as many as she may", || open(&program).len() == 50);
+    let paths = &program.get("/openapi.json").json()["paths"];
+    assert!(paths["/assignments/{assignment}"]["put"].is_object());
+    let of_steps = &paths["/v1/streams/assignments/events"];
+    assert!(of_steps["get"].is_object() && of_steps["post"].is_null());
     let (assignment, (event, user)) = open(&program).pop_first().expect("fifty");
     assert_eq!(user, "ann");
     let put = |assignment: &str, body: &str| ask(at, "PUT", &format!("/assignments/{assignment}"), body);

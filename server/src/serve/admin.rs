@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use event::{Catalog, StreamDeclaration};
+use event::{Catalog, StreamDeclaration, StreamName};
 use http::{Method, Request, Response, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ pub(super) struct Admin {
     routes: Vec<RouteConfig>,
     /// Whether requests need a token, which the documents then say.
     secured: bool,
+    /// The streams that assigning writes itself, where this process assigns.
+    people: Option<Vec<StreamName>>,
     /// The document about every stream; others are made when they are asked for.
     openapi: Bytes,
     pub(super) readiness: Readiness,
@@ -43,15 +45,24 @@ impl Admin {
         readiness: Readiness,
         secured: bool,
     ) -> Self {
-        let openapi = document(catalog.iter().map(Arc::clone).collect(), routes, secured);
+        let openapi = document(catalog.iter().map(Arc::clone).collect(), routes, secured, None);
         Self {
             metrics,
             catalog: catalog.clone(),
             routes: routes.to_vec(),
             secured,
+            people: None,
             openapi,
             readiness,
         }
+    }
+
+    /// The same in a process that assigns, and writes these streams itself.
+    pub(super) fn with_people(mut self, own: &[StreamName]) -> Self {
+        let streams = self.catalog.iter().map(Arc::clone).collect();
+        self.openapi = document(streams, &self.routes, self.secured, Some(own));
+        self.people = Some(own.to_vec());
+        self
     }
 
     /// Whether a path belongs to these routes.
@@ -101,7 +112,7 @@ impl Admin {
         if seen.len() == self.catalog.iter().count() {
             return self.openapi.clone();
         }
-        document(seen, &self.routes, self.secured)
+        document(seen, &self.routes, self.secured, self.people.as_deref())
     }
 
     fn metrics_for(&self, streams: &Streams) -> String {
@@ -115,8 +126,17 @@ impl Admin {
     }
 }
 
-fn document(streams: Vec<Arc<StreamDeclaration>>, routes: &[RouteConfig], secured: bool) -> Bytes {
-    openapi::document(&streams, routes, secured).to_string().into()
+fn document(
+    streams: Vec<Arc<StreamDeclaration>>,
+    routes: &[RouteConfig],
+    secured: bool,
+    people: Option<&[StreamName]>,
+) -> Bytes {
+    let mut document = openapi::document(&streams, routes, secured);
+    if let Some(own) = people {
+        openapi::people::add(&mut document, own);
+    }
+    document.to_string().into()
 }
 
 /// What readiness found, for who may look into these streams: reasons name files and other streams.

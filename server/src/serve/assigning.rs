@@ -27,6 +27,8 @@ pub(super) struct Assigning {
     pub(super) service: Assign,
     /// Whoever may write to it may say what became of assignments.
     pub(super) stream: StreamName,
+    /// What it writes itself, and nobody else may.
+    pub(super) own: Vec<StreamName>,
 }
 
 /// Starts a desk around servers, if that is what is configured.
@@ -78,6 +80,7 @@ fn service(assign: &AssignConfig, desk: impl Desk) -> Assigning {
     Assigning {
         service: Assign::new(Arc::new(desk)),
         stream: assign.assignments.clone(),
+        own: assign.own_streams(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `GET /openapi.json`: OpenAPI 3.1, made of the declarations, the configured routes and the fixed ones.
 
+pub(super) mod people;
 mod posts;
 mod views;
 

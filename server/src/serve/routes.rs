@@ -61,14 +61,19 @@ impl Routes {
     ) -> Self {
         let secured = access.is_some();
         let analytics = stages.questions.take();
+        let admin = Admin::new(
+            &stages.catalog,
+            &config.routes,
+            metrics,
+            stages.readiness(),
+            secured,
+        );
+        let admin = match &stages.assign {
+            Some(assign) => admin.with_people(&assign.own),
+            None => admin,
+        };
         Self {
-            admin: Admin::new(
-                &stages.catalog,
-                &config.routes,
-                metrics,
-                stages.readiness(),
-                secured,
-            ),
+            admin,
             demo: Demo::new(config.demo.as_ref()),
             access,
             cors: Cors::new(config),
