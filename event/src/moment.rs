@@ -56,7 +56,7 @@ impl Moment {
         let year = self.year.unsigned_abs();
         let digits = match year {
             ..10_000 => 4,
-            ..100_000 => 5,
+            10_000..100_000 => 5,
             _ => 6,
         };
         write_digits(out, year, digits);
