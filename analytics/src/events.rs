@@ -157,7 +157,7 @@ pub(crate) fn read_cursor(cursor: &str, stream: &str, filter: &Filter) -> Result
     if found != fingerprint(stream, filter) {
         let message =
             "`cursor` is not one that this question gave: stream, range and filters must be the same";
-        return Err(QueryError::NotFound(message.to_owned()));
+        return Err(QueryError::Invalid(message.to_owned()));
     }
     Ok(index)
 }

@@ -11,6 +11,7 @@ mod admin;
 mod assigning;
 mod catalog;
 mod cors;
+mod data_directory;
 mod demo;
 mod destinations;
 mod docs;
@@ -46,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, AccessError, keep_fresh};
 use crate::config::Config;
 pub use catalog::CatalogError;
+pub(crate) use data_directory::{adopt_tables, open_sql_worker, open_tables, read_only_router};
 pub(crate) use open_journal::journal_directory;
 pub(crate) use priority::let_the_sink_go_first;
 use routes::{Front, Routes};
@@ -53,7 +55,6 @@ pub(crate) use signals::Signals;
 pub(crate) use sockets::raise_open_files;
 use stages::Stages;
 pub use stages::StartError;
-pub(crate) use stages::{adopt_tables, open_sql_worker, open_tables, read_only_router};
 use tls::Tls;
 
 /// How often a shutdown says whom it waits for.

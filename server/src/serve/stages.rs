@@ -384,59 +384,7 @@ async fn check_positions(journal: &dyn Journal, tables: &[Arc<Table>]) -> Result
     Ok(())
 }
 
-/// A router that answers questions about a data directory without writing anything in it.
-pub(crate) async fn read_only_router(config: Config) -> Result<axum::Router, StartError> {
-    Ok(open_read_only(&config, SqlPlace::Here).await?.router())
-}
-
-/// What a worker process of a server runs SQL with.
-pub(crate) async fn open_sql_worker(config: &Config) -> Result<Analytics, StartError> {
-    open_read_only(config, SqlPlace::OnlyHere).await
-}
-
-async fn open_read_only(config: &Config, sql: SqlPlace) -> Result<Analytics, StartError> {
-    let catalog = open_catalog(config, false)?;
-    let journal = OpenJournal::open(config, &streams_of(&catalog), false)
-        .await?
-        .journal();
-    let lake = open_lake(config, journal.as_ref(), true).await?;
-    open_questions(config, &catalog, &journal, &lake, sql).await
-}
-
-/// Every table of a data directory.
-pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<Arc<Table>>, StartError> {
-    let catalog = open_catalog(config, false)?;
-    let journal = OpenJournal::open(config, &streams_of(&catalog), false)
-        .await?
-        .journal();
-    let lake = open_lake(config, journal.as_ref(), read_only).await?;
-    tables_of(&lake, &*journal, &catalog).await
-}
-
-/// Lets the journal of a data directory fill the tables of these streams (of all, when none is named) from its
-/// oldest record on. Gives their names.
-pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<Vec<StreamName>, StartError> {
-    let catalog = open_catalog(config, false)?;
-    // For writing: it may be a new one, and nobody else may be at work.
-    let open_journal = OpenJournal::open(config, &streams_of(&catalog), true).await?;
-    let journal = open_journal.journal();
-    let lake = open_lake(config, journal.as_ref(), false).await?;
-    let mut adopted = Vec::new();
-    for stream in catalog.iter() {
-        if !streams.is_empty() && !streams.iter().any(|name| name == stream.name.as_str()) {
-            continue;
-        }
-        let start = journal.start(&stream.name).await;
-        let start = start.map_err(|error| StartError::Journal(error.into()))?;
-        let filled_by = journal.stream_id(&stream.name).to_string();
-        lake.adopt_of(Arc::clone(stream), &filled_by, &start).await?;
-        adopted.push(stream.name.clone());
-    }
-    open_journal.close().await;
-    Ok(adopted)
-}
-
-fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
+pub(super) fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
     if writes {
         let path = &config.data_dir;
         std::fs::create_dir_all(path).map_err(|source| StartError::DataDir {
@@ -451,11 +399,15 @@ fn open_catalog(config: &Config, writes: bool) -> Result<Catalog, StartError> {
 }
 
 /// Every stream, in the order of their names.
-fn streams_of(catalog: &Catalog) -> Vec<Arc<StreamDeclaration>> {
+pub(super) fn streams_of(catalog: &Catalog) -> Vec<Arc<StreamDeclaration>> {
     catalog.iter().cloned().collect()
 }
 
-async fn open_lake(config: &Config, journal: &dyn Journal, read_only: bool) -> Result<Arc<Lake>, StartError> {
+pub(super) async fn open_lake(
+    config: &Config,
+    journal: &dyn Journal,
+    read_only: bool,
+) -> Result<Arc<Lake>, StartError> {
     let options = LakeOptions {
         read_only,
         store: config.lake.store.clone(),
@@ -467,7 +419,7 @@ async fn open_lake(config: &Config, journal: &dyn Journal, read_only: bool) -> R
     Ok(Lake::open(options).await?)
 }
 
-async fn tables_of(
+pub(super) async fn tables_of(
     lake: &Lake,
     journal: &dyn Journal,
     catalog: &Catalog,
@@ -480,7 +432,7 @@ async fn tables_of(
     Ok(tables)
 }
 
-async fn open_questions(
+pub(super) async fn open_questions(
     config: &Config,
     catalog: &Catalog,
     journal: &Arc<dyn Journal>,

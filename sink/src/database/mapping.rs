@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use event::schema::{EXTRA, OFFSET, PARTITION, RECEIVED_AT, ROW, TRACE_ID};
-use event::{FieldType, StreamDeclaration, StreamName};
+use event::{FieldType, StreamDeclaration};
 
 use super::session::{POSITIONS_TABLE, REFUSED_TABLE};
 
