@@ -14,6 +14,8 @@ mod redis;
 mod slow;
 #[path = "live/socket.rs"]
 mod socket;
+#[path = "harness/websocket.rs"]
+mod websocket;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -197,7 +199,7 @@ fn an_ordered_shutdown_ends_every_stream_and_says_when_to_come_back() {
     let data = directory();
     let mut program = Program::start(data.path(), &[]);
     let (mut stream, _) = EventStream::of(program.address, "/v1/streams/running/tail");
-    let mut socket = socket::Socket::open(program.address, "/v1/streams/running/tail").expect("a socket");
+    let mut socket = websocket::Socket::open(program.address, "/v1/streams/running/tail").expect("a socket");
     let begun = std::time::Instant::now();
     program.signal("TERM");
     let last = stream.next().expect("last words");
@@ -281,7 +283,7 @@ fn a_client_that_says_nothing_more_after_its_question_is_not_idle() {
     );
     let program = Program::start(data.path(), &["--config", &config]);
     let (mut stream, _) = EventStream::of(program.address, "/v1/streams/running/tail");
-    let mut socket = socket::Socket::open(program.address, "/v1/streams/running/tail").expect("a socket");
+    let mut socket = websocket::Socket::open(program.address, "/v1/streams/running/tail").expect("a socket");
     // A connection without a question ends by itself: so long the others stay.
     let mut idle = TcpStream::connect(program.address).expect("connect");
     idle.set_read_timeout(Some(PATIENCE)).expect("a timeout");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::client::EventStream;
 use crate::harness::{Program, request, running, until};
-use crate::socket::Socket;
+use crate::websocket::Socket;
 use crate::{config, directory};
 
 const TAIL: &str = "/v1/streams/running/tail";

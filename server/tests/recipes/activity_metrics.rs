@@ -44,11 +44,7 @@ fn surface(program: &Program) {
 
 #[test]
 fn activity_metrics_answers_its_clients_without_other_servers() {
-    // Its data go when the folder does.
-    let Embedded {
-        program,
-        folder: _folder,
-    } = embedded("activity-metrics");
+    let Embedded { program, folder } = embedded("activity-metrics");
     surface(&program);
     let sent = Command::new(file("activity-metrics", "test-producer.sh"))
         .arg("100")
@@ -60,6 +56,21 @@ fn activity_metrics_answers_its_clients_without_other_servers() {
     assert!(sent.status.success(), "{sent:?}");
     assert!(printed.contains("\"accepted\":100"), "{printed}");
     assert_eq!(program.number("SELECT count(*) FROM user_activity"), 160);
+    let counted =
+        "SELECT sum(source_rows), sum(page_view_count), max(source_rows) FROM user_activity_metrics";
+    // A hundred are a window; the rest waits for its time, or for the end.
+    until("the first window is counted", || {
+        program.rows(counted)[0][0].as_u64() >= Some(100)
+    });
+    assert!(program.stop().success());
+    let program = Program::start(
+        folder.path(),
+        &["--config", &file("activity-metrics", "tidemill.toml")],
+    );
+    let page_views = program.number("SELECT count(*) FROM user_activity WHERE activity_type = 'page_view'");
+    let all = &program.rows(counted)[0];
+    assert_eq!((&all[0], &all[1]), (&json!(160), &json!(page_views)));
+    assert!(all[2].as_u64() <= Some(100), "{all}");
     assert!(program.stop().success());
 }
 
@@ -82,6 +93,9 @@ fn activity_metrics_keeps_activities_in_kafka_and_postgresql() {
         ("DB_NAME", &name),
         ("DB_USER", database.username()),
         ("DB_PASSWORD", database.password().unwrap_or("none")),
+        ("NUM_WORKERS", "3"),
+        ("FLUSH_INTERVAL_SEC", "2"),
+        ("BATCH_SIZE", "25"),
     ];
     let folder = tempfile::tempdir().expect("a folder");
     let files = [
@@ -94,6 +108,26 @@ fn activity_metrics_keeps_activities_in_kafka_and_postgresql() {
         &variables,
     );
     surface(&program);
+    // The table as the original made it, by itself.
+    let ask = |statement: &str| postgres(database.as_str(), statement).unwrap_or_default();
+    until("every page view is counted once", || {
+        ask("SELECT sum(page_view_count) FROM user_activity_metrics") == "20"
+    });
+    let rows: u64 = ask("SELECT count(*) FROM user_activity_metrics WHERE unique_users BETWEEN 1 AND 10")
+        .parse()
+        .expect("a number");
+    assert!(rows >= 3, "25 activities at most make a row: {rows}");
+    let numbered = format!(
+        "SELECT count(DISTINCT id) = {rows}, min(timestamp) < min(created_at) FROM user_activity_metrics"
+    );
+    assert_eq!(ask(&numbered), "t\tt");
+    let columns = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position) \
+                   FROM information_schema.columns WHERE table_name = 'user_activity_metrics'";
+    assert_eq!(
+        ask(columns),
+        "id integer, timestamp timestamp without time zone, unique_users integer, page_view_count bigint, \
+         created_at timestamp without time zone"
+    );
     assert!(program.stop().success());
     postgres(&url, &format!("DROP DATABASE {name} WITH (FORCE)")).expect("dropped");
 }

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{Program, until};
 use crate::starter::{Embedded, embedded, file, own_name, postgres, server, walk_the_readme};
+use crate::websocket::Socket;
+
+const SOCKET: &str = "/v1/ws/events";
 
 fn post(program: &Program, query: &str) -> (u16, Value) {
     let answer = program.post(&format!("/v1/event?{query}"), "application/json", b"");
@@ -22,9 +25,11 @@ fn event(number: u32) -> Value {
     json!({"event_name": if number % 3 == 0 { "sign up" } else { "click" }, "user_id": number})
 }
 
-/// Everything that the surface of R4 has besides the socket, of a program that has nothing yet.
+/// Everything that the surface of R4 has, of a program that has nothing yet.
 fn surface(program: &Program) {
     assert_eq!(list(program, ""), Vec::<Value>::new());
+    let mut sockets = [SOCKET, SOCKET, "/v1/ws/events?event_name=sign%20up"]
+        .map(|path| Socket::open(program.address, path).expect("a socket"));
     for number in 0..25 {
         let name = if number % 3 == 0 { "sign%20up" } else { "click" };
         let (status, body) = post(program, &format!("event_name={name}&user_id={number}"));
@@ -46,6 +51,16 @@ fn surface(program: &Program) {
     until("all events are listed", || list(program, "limit=100").len() == 25);
     let all: Vec<_> = (0..25).map(event).collect();
     assert_eq!(list(program, "limit=100"), all);
+    let sent: Vec<_> = all
+        .iter()
+        .map(|event| json!({"event": event["event_name"], "user_id": event["user_id"]}))
+        .collect();
+    for socket in &mut sockets[..2] {
+        let got: Vec<_> = (0..25).map_while(|_| socket.next_json()).collect();
+        assert_eq!(got, sent, "each event once, in order");
+    }
+    let got: Vec<_> = (0..9).map_while(|_| sockets[2].next_json()).collect();
+    assert!(got.iter().all(|event| event["event"] == "sign up"), "{got:?}");
     assert_eq!(list(program, ""), all[..10]);
     assert_eq!(list(program, "event_name=&limit=5&offset=20"), all[20..]);
     assert_eq!(list(program, "limit=10&offset=25"), Vec::<Value>::new());
@@ -68,17 +83,36 @@ fn surface(program: &Program) {
 
 #[test]
 fn event_streaming_answers_its_clients_without_other_servers() {
-    let Embedded {
-        program,
-        folder: _folder,
-    } = embedded("event-streaming");
+    let Embedded { program, folder } = embedded("event-streaming");
     surface(&program);
+    // A client that was cut off goes on where it was.
+    let from_start = format!("{SOCKET}?ids=true&from=start");
+    let mut socket = Socket::open(program.address, &from_start).expect("a socket");
+    let seen: Vec<_> = (0..20).map_while(|_| socket.next_json()).collect();
+    let last = seen[19]["id"].as_str().expect("an id").to_owned();
+    program.kill();
+    let program = Program::start(
+        folder.path(),
+        &["--config", &file("event-streaming", "tidemill.toml")],
+    );
+    assert_eq!(post(&program, "event_name=click&user_id=25").0, 200);
+    let on = format!("{SOCKET}?ids=true&from={last}");
+    let mut socket = Socket::open(program.address, &on).expect("a socket");
+    let rest = (0..6).map_while(|_| socket.next_json());
+    let users: Vec<_> = seen
+        .iter()
+        .cloned()
+        .chain(rest)
+        .map(|one| one["event"]["user_id"].clone())
+        .collect();
+    assert_eq!(users, (0..26).map(Value::from).collect::<Vec<_>>());
     assert!(program.stop().success());
 }
 
 #[test]
 fn event_streaming_answers_its_clients_around_kafka_and_postgres() {
-    let (Some(kafka), Some(url)) = (server("KAFKA_BROKERS"), server("POSTGRES_URL")) else {
+    let servers = ["KAFKA_BROKERS", "POSTGRES_URL", "REDIS_URL"].map(server);
+    let [Some(kafka), Some(url), Some(redis)] = servers else {
         return;
     };
     let name = own_name();
@@ -91,6 +125,8 @@ fn event_streaming_answers_its_clients_around_kafka_and_postgres() {
         ("KAFKA_TOPIC", &name),
         ("KAFKA_GROUP_ID", &name),
         ("POSTGRES_URL", own.as_str()),
+        ("REDIS_URL", redis.as_str()),
+        ("REDIS_CHANNEL", &name),
     ];
     let folder = tempfile::tempdir().expect("a folder");
     let files = [

@@ -9,3 +9,5 @@ mod starter;
 #[path = "../harness/tour.rs"]
 mod tour;
 mod user_tracking;
+#[path = "../harness/websocket.rs"]
+mod websocket;

@@ -120,17 +120,32 @@ fn surface(program: &Program) {
     assert!(latest[0]["received_at"].is_string(), "{latest}");
 }
 
+/// The same batch from eight browsers at once, twice each.
+fn send_again(program: &Program, body: &str) {
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..2 {
+                    assert_eq!(track(program, body).status, 200);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn user_tracking_answers_browsers_without_other_servers() {
     let Embedded { program, folder } = embedded("user-tracking");
     surface(&program);
-    // What was accepted is there after a crash as well.
+    send_again(&program, &batch(&[event(0, "CLICK"), event(3, "PAGE_VIEW")]));
+    // What was accepted is there after a crash as well, and nothing twice.
     program.kill();
     let program = Program::start(
         folder.path(),
         &["--config", &file("user-tracking", "tidemill.toml")],
     );
     assert_eq!(ids(&program, "?limit=100"), numbered((0..=10).rev()));
+    assert_eq!(program.number("SELECT count(*) FROM user_events"), 11);
     let rejected = program.rows("SELECT line, field FROM _rejects ORDER BY _received_at DESC LIMIT 1");
     assert_eq!(rejected, [json!([2, "event_id"])]);
     assert!(program.stop().success());
@@ -186,13 +201,14 @@ fn user_tracking_keeps_events_in_kafka_and_postgresql() {
         event(1_000, "AGAIN"),
         event(11, "CLICK"),
     ]);
-    for _ in 0..3 {
-        assert_eq!(track(&program, &again).status, 200);
-    }
+    send_again(&program, &again);
     let ask = |statement: &str| postgres(database.as_str(), statement).expect("an answer");
     let last = format!("SELECT count(*) FROM user_events WHERE event_id = '{}'", id(11));
     until("PostgreSQL has the last event", || ask(&last) == "1");
     assert_eq!(ask("SELECT count(*) FROM user_events"), "13");
+    // 0 to 11, and the one that only the database had before.
+    let stored = "SELECT count(*), count(DISTINCT event_id) FROM user_events";
+    assert_eq!(program.rows(stored), [json!([13, 13])]);
     assert_eq!(
         ask(&format!(
             "SELECT event_type FROM user_events WHERE event_id = '{old}'"

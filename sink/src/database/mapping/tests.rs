@@ -1,6 +1,6 @@
 //! Mappings of a stream to a table: the default, declared ones, and what is refused in a declaration.
 
-use event::FieldDeclaration;
+use event::{FieldDeclaration, StreamName};
 
 use super::*;
 
