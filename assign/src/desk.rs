@@ -82,7 +82,6 @@ impl Assign {
     }
 
     /// Its routes.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         crate::http::router(Arc::clone(&self.desk))
     }

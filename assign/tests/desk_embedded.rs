@@ -45,7 +45,7 @@ async fn sixty_four_clients_at_once_never_put_more_than_the_limit_on_anybody() {
                 desk.begin(users[(client + number) as usize % users.len()])
                     .await
                     .expect("room");
-                world::post(&*journal, &[format!("e{}", client * 25 + number)]).await;
+                world::post(&journal, &[format!("e{}", client * 25 + number)]).await;
                 // Somebody settles one that is open, and is often not the only one.
                 if let Some(id) = seen.nth_open(client as usize % 7) {
                     let settled = desk.settle(&id, Settlement::Completed).await;
@@ -60,7 +60,7 @@ async fn sixty_four_clients_at_once_never_put_more_than_the_limit_on_anybody() {
     }
     // Whatever waits gets room as others are settled.
     until("every event is assigned", async || {
-        let steps = world::steps(&*world.journal).await;
+        let steps = world::steps(&world.journal).await;
         for (id, _) in world::open_of(&steps) {
             desk.settle(&id, Settlement::Rejected).await.expect("open");
         }
@@ -76,10 +76,10 @@ async fn sixty_four_clients_at_once_never_put_more_than_the_limit_on_anybody() {
 async fn a_status_frees_the_place_once_and_unknown_ids_are_told() {
     let world = World::new();
     let desk = world.desk(options(2, LONG)).await;
-    world::post(&*world.journal, &["1", "2", "3"].map(str::to_owned)).await;
+    world::post(&world.journal, &["1", "2", "3"].map(str::to_owned)).await;
     desk.begin("a").await.expect("room");
     let open = world.wait_open(2).await;
-    let (first, event) = open.first_key_value().expect("two").clone();
+    let (first, event) = open.first_key_value().expect("two");
     assert_eq!(
         desk.settle("nobody's", Settlement::Completed).await,
         Err(AssignError::Unknown)
@@ -92,7 +92,7 @@ async fn a_status_frees_the_place_once_and_unknown_ids_are_told() {
     let other = desk.settle(first, Settlement::Rejected).await;
     assert_eq!(other, Err(AssignError::Ended(Status::Completed)));
     until("the third has the free place", async || {
-        world::opened(&world::steps(&*world.journal).await).len() == 3
+        world::opened(&world::steps(&world.journal).await).len() == 3
     })
     .await;
     let answers = world.answers().await;
@@ -115,7 +115,7 @@ async fn the_same_event_twice_is_assigned_once_also_after_a_start() {
     let ids = ["x", "x", "y"].map(str::to_owned);
     let desk = world.desk(options(50, LONG)).await;
     desk.begin("a").await.expect("room");
-    world::post(&*world.journal, &ids).await;
+    world::post(&world.journal, &ids).await;
     let open = world.wait_open(2).await;
     let (done, _) = open.first_key_value().expect("two");
     desk.settle(done, Settlement::Completed).await.expect("open");
@@ -127,11 +127,11 @@ async fn the_same_event_twice_is_assigned_once_also_after_a_start() {
         }
         let desk = world.desk(options(50, LONG)).await;
         desk.begin("a").await.expect("room");
-        world::post(&*world.journal, &ids).await;
+        world::post(&world.journal, &ids).await;
         let marker = format!("z{from_snapshot}");
-        world::post(&*world.journal, &[marker.clone()]).await;
+        world::post(&world.journal, std::slice::from_ref(&marker)).await;
         until("the marker is assigned", async || {
-            world::opened(&world::steps(&*world.journal).await).contains(&marker)
+            world::opened(&world::steps(&world.journal).await).contains(&marker)
         })
         .await;
         assert_eq!(
@@ -152,7 +152,7 @@ async fn what_somebody_has_goes_to_others_when_the_session_ends_and_waits_while_
     let world = World::new();
     let desk = world.desk(options(3, Duration::from_millis(500))).await;
     desk.begin("goes").await.expect("room");
-    world::post(&*world.journal, &["1", "2", "3", "4"].map(str::to_owned)).await;
+    world::post(&world.journal, &["1", "2", "3", "4"].map(str::to_owned)).await;
     world.wait_open(3).await;
     assert_eq!(desk.end("nobody").await, Ok(false));
     assert_eq!(desk.end("goes").await, Ok(true));
@@ -161,12 +161,12 @@ async fn what_somebody_has_goes_to_others_when_the_session_ends_and_waits_while_
     desk.begin("stays").await.expect("room");
     until("all three are with the other one", async || {
         desk.begin("stays").await.expect("room");
-        let steps = world::steps(&*world.journal).await;
+        let steps = world::steps(&world.journal).await;
         let reassigned = steps.iter().filter(|step| step["status"] == "reassigned").count();
         reassigned == 3 && world::open_of(&steps).len() == 3
     })
     .await;
-    let open = world::steps(&*world.journal).await;
+    let open = world::steps(&world.journal).await;
     let moved = open
         .iter()
         .rev()
@@ -178,7 +178,7 @@ async fn what_somebody_has_goes_to_others_when_the_session_ends_and_waits_while_
     // Time ends sessions too. The fourth is with who came later already, so there is room for two.
     until("what the silent one has goes to who came later", async || {
         desk.begin("late").await.expect("room");
-        let steps = world::steps(&*world.journal).await;
+        let steps = world::steps(&world.journal).await;
         steps.iter().filter(|step| step["status"] == "reassigned").count() >= 5
     })
     .await;
@@ -202,9 +202,9 @@ async fn after_a_crash_at_any_moment_no_event_is_forgotten_or_with_two() {
         }
         let ids: Vec<_> = (posted..posted + 20).map(|number| format!("e{number}")).collect();
         posted += 20;
-        world::post(&*world.journal, &ids).await;
+        world::post(&world.journal, &ids).await;
         let settling = async {
-            for (id, _) in world::open_of(&world::steps(&*world.journal).await)
+            for (id, _) in world::open_of(&world::steps(&world.journal).await)
                 .into_iter()
                 .take(15)
             {
@@ -219,7 +219,7 @@ async fn after_a_crash_at_any_moment_no_event_is_forgotten_or_with_two() {
     let desk = world.desk(options(40, LONG)).await;
     desk.begin("a").await.expect("room");
     until("every event is assigned", async || {
-        let steps = world::steps(&*world.journal).await;
+        let steps = world::steps(&world.journal).await;
         for (id, _) in world::open_of(&steps) {
             desk.settle(&id, Settlement::Completed).await.expect("open");
         }
@@ -234,12 +234,12 @@ async fn what_the_journal_has_let_go_of_comes_from_the_archive() {
     let world = World::new();
     let desk = world.desk(options(50, LONG)).await;
     desk.begin("a").await.expect("room");
-    world::post(&*world.journal, &["1", "2"].map(str::to_owned)).await;
+    world::post(&world.journal, &["1", "2"].map(str::to_owned)).await;
     world.wait_open(2).await;
     drop(desk);
-    world::post(&*world.journal, &["3".to_owned()]).await;
+    world::post(&world.journal, &["3".to_owned()]).await;
     let world = world.forget_everything().await;
-    world::post(&*world.journal, &["4".to_owned()]).await;
+    world::post(&world.journal, &["4".to_owned()]).await;
     let start = world.journal.start(&world::found().name).await.expect("known");
     assert!(
         start[0].offset > Offset(0),
@@ -252,7 +252,7 @@ async fn what_the_journal_has_let_go_of_comes_from_the_archive() {
     until(
         "the events that waited are assigned, and none twice",
         async || {
-            let steps = world::steps_from(&*world.journal, world.forgotten()).await;
+            let steps = world::steps_from(&world.journal, world.forgotten()).await;
             world::opened(&steps) == BTreeSet::from(["3", "4"].map(str::to_owned))
         },
     )

@@ -92,7 +92,7 @@ fn filters_and_values_are_those_of_the_events_route() {
             n % 3,
             n % 4,
             n % 2,
-            n % 2 == 0,
+            n.is_multiple_of(2),
             ["a", "b"][n % 2],
             n % 5
         )

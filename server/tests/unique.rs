@@ -296,7 +296,7 @@ fn over_several_partitions_and_processes_each_id_is_stored_once() {
     let Some(servers) = Servers::find() else { return };
     let installation = Installation::new(&servers, 3, STREAM);
     let ingests = [installation.start("ingest", 0), installation.start("ingest", 1)];
-    let mut sinks = vec![installation.start("sink", 0), installation.start("sink", 1)];
+    let mut sinks = [installation.start("sink", 0), installation.start("sink", 1)];
     let mut analytics = installation.start("analytics", 0);
     let addresses = ingests.iter().map(|ingest| ingest.program.address).collect();
     let addresses = Mutex::new(addresses);

@@ -194,7 +194,7 @@ async fn move_from(core: &Core, user: &str) -> Result<bool, AssignError> {
             };
             let moved = moved.and_then(|moved| moved);
             match moved {
-                Ok(Moved::Moved { from, to }) => {
+                Ok(Moved::Done { from, to }) => {
                     metrics::counter!("tidemill_assign_ended_total", "status" => "reassigned").increment(1);
                     core.counted(&from, None).await;
                     core.counted(&to, Some(&seat)).await;

@@ -37,7 +37,7 @@ pub(super) enum Inserted {
 #[derive(Debug)]
 pub(super) enum Moved {
     /// It is somebody else's.
-    Moved { from: Load, to: Load },
+    Done { from: Load, to: Load },
     /// It has ended meanwhile.
     Ended,
     /// The other one has no room.
@@ -193,7 +193,7 @@ pub(super) async fn move_on(
     transaction.execute_typed(insert, &values).await.map_err(told)?;
     say_assigned(&transaction, new, &event_id).await.map_err(told)?;
     transaction.commit().await.map_err(told)?;
-    Ok(Moved::Moved { from, to })
+    Ok(Moved::Done { from, to })
 }
 
 /// One more for somebody, unless there is no room.

@@ -101,13 +101,13 @@ impl World {
     /// Waits until so many are open: assignment → event.
     pub(crate) async fn wait_open(&self, count: usize) -> BTreeMap<String, String> {
         until("enough is open", async || steps_are(self, count).await).await;
-        open_of(&steps(&*self.journal).await)
+        open_of(&steps(&self.journal).await)
     }
 
     pub(crate) async fn answers(&self) -> Vec<Value> {
         let name = StreamName::parse("answers").expect("allowed");
         let stream = Arc::new(answers_stream(name, "event_id"));
-        rows(&*self.journal, &stream, Offset(0))
+        rows(&self.journal, &stream, Offset(0))
             .await
             .into_iter()
             .map(|(_, row)| row)
@@ -117,7 +117,7 @@ impl World {
     /// The steps, after a look at each: nobody ever had more than the limit, no event was with two, none was assigned
     /// again after its end.
     pub(crate) async fn judged(&self, limit: usize) -> Vec<Value> {
-        let steps = steps(&*self.journal).await;
+        let steps = steps(&self.journal).await;
         let mut open: BTreeMap<String, (String, String)> = BTreeMap::new();
         let mut live: BTreeSet<String> = BTreeSet::new();
         for step in &steps {
@@ -160,7 +160,7 @@ impl World {
     pub(crate) async fn forget_everything(self) -> Self {
         let mut kept = BTreeMap::new();
         for stream in [found(), assignments()] {
-            let all = rows(&*self.journal, &stream, Offset(0)).await;
+            let all = rows(&self.journal, &stream, Offset(0)).await;
             let end = self.journal.end(&stream.name).await.expect("known")[0].offset;
             kept.insert(stream.name.clone(), (all, end));
         }
@@ -191,13 +191,13 @@ impl World {
             .iter()
             .flat_map(|kept| kept.0[&assignments().name].0.clone());
         let mut all: Vec<_> = kept.map(|(_, row)| row).collect();
-        all.extend(steps_from(&*self.journal, self.forgotten()).await);
+        all.extend(steps_from(&self.journal, self.forgotten()).await);
         all
     }
 }
 
 async fn steps_are(world: &World, open: usize) -> bool {
-    open_of(&steps(&*world.journal).await).len() == open
+    open_of(&steps(&world.journal).await).len() == open
 }
 
 fn open(folder: &TempDir) -> Arc<EmbeddedJournal> {

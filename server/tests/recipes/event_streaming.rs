@@ -22,7 +22,7 @@ fn list(program: &Program, query: &str) -> Vec<Value> {
 }
 
 fn event(number: u32) -> Value {
-    json!({"event_name": if number % 3 == 0 { "sign up" } else { "click" }, "user_id": number})
+    json!({"event_name": if number.is_multiple_of(3) { "sign up" } else { "click" }, "user_id": number})
 }
 
 /// Everything that the surface of R4 has, of a program that has nothing yet.

@@ -381,7 +381,8 @@ fn unique(
         });
     };
     let named = |name: &String| name.eq_ignore_ascii_case(&columns[found].name);
-    if !mapping.key.is_empty() && !(mapping.key.len() == 1 && mapping.key.iter().all(named)) {
+    // Without a key of its own the table gets this one.
+    if !matches!(mapping.key.as_slice(), [] | [_]) || !mapping.key.iter().all(named) {
         return Err(MappingError::UniqueKey {
             stream: stream_name,
             field,

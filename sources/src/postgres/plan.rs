@@ -217,8 +217,11 @@ fn object(fields: &[(&FieldDeclaration, String)]) -> Result<String, String> {
     )
 }
 
-fn object_below(fields: Vec<(&[String], &str)>) -> Result<String, String> {
-    let mut members: Vec<(&str, Vec<(&[String], &str)>)> = Vec::new();
+/// Where a value belongs, and its SQL.
+type Placed<'a> = (&'a [String], &'a str);
+
+fn object_below(fields: Vec<Placed<'_>>) -> Result<String, String> {
+    let mut members: Vec<(&str, Vec<Placed<'_>>)> = Vec::new();
     for (path, sql) in fields {
         let [key, inside @ ..] = path else {
             return Err(
@@ -238,7 +241,7 @@ fn object_below(fields: Vec<(&[String], &str)>) -> Result<String, String> {
             ));
         }
         let sql = match below.as_slice() {
-            [(path, sql)] if path.is_empty() => (*sql).to_owned(),
+            [([], sql)] => (*sql).to_owned(),
             _ => object_below(below)?,
         };
         selected.push(format!("{sql} AS {}", quoted(key)));

@@ -61,7 +61,7 @@ fn the_next_event_goes_to_whoever_has_the_fewest_and_waits_longest() {
         let [Step::Opened { assignment, .. }] = steps.as_slice() else {
             panic!("{steps:?}")
         };
-        got.push(assignment.clone());
+        got.push(Arc::clone(assignment));
     }
     let users: Vec<_> = got.iter().map(|assignment| &*assignment.user).collect();
     assert_eq!(users, ["a", "b", "c", "a", "b", "c"]);
