@@ -219,7 +219,7 @@ async fn a_cursor_leads_through_everything_once() {
     assert_eq!(indexes, expected);
     // As the general route says it.
     let (status, _) = ask_of(&world.analytics, pages(), "after=0000000012").await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(status, StatusCode::BAD_REQUEST);
     let (status, _) = ask_of(&world.analytics, pages(), "after=zz").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }

@@ -149,11 +149,7 @@ impl Seats {
     /// Reserves a place with whoever should get the next event; `None` when nobody has room.
     pub(super) async fn reserve(&self) -> Result<Option<Seat>, AssignError> {
         let token = Uuid::new_v4().simple().to_string();
-        let args = [
-            token.clone(),
-            LEASE.as_millis().to_string(),
-            self.limit.to_string(),
-        ];
+        let args = [token.clone(), LEASE.as_millis().to_string()];
         let user: Option<String> = self.run(&self.scripts.reserve, &args).await?;
         Ok(user.map(|user| Seat { user, token }))
     }
@@ -206,7 +202,7 @@ impl Seats {
     async fn run<T: FromRedisValue>(&self, script: &Script, args: &[String]) -> Result<T, AssignError> {
         let mut connection = self.connection().await?;
         let mut call = script.prepare_invoke();
-        call.key(&self.keys).arg(args);
+        call.key(&self.keys).arg(args).arg(self.limit);
         let answer = call.invoke_async(&mut connection).await;
         answer.map_err(|error| self.failed(&error))
     }

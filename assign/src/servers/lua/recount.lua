@@ -8,18 +8,11 @@ if redis.call('HGET', meta, 'database') ~= ARGV[1] then
   end
 end
 redis.call('HSETNX', meta, 'since', string.format('%.0f', now()))
-local reserved = {}
-for _, lease in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
-  local user = string.sub(lease, 34)
-  reserved[user] = (reserved[user] or 0) + 1
-end
 for at = 2, #ARGV, 3 do
   local user, version = ARGV[at], tonumber(ARGV[at + 2])
-  local known = redis.call('HGET', versions, user)
-  local newer = known and tonumber(string.sub(known, 1, string.find(known, ':', 1, true) - 1)) > version
-  if not newer then
+  if version >= known_of(user) then
     redis.call('HSET', versions, user, ARGV[at + 2] .. ':' .. ARGV[at + 1])
-    set_count(user, tonumber(ARGV[at + 1]) + (reserved[user] or 0))
+    count_again(user)
   end
 end
 return 0

@@ -1,4 +1,4 @@
--- ARGV: token, milliseconds until it is given back, limit. Gives the user, or nothing when nobody has room.
+-- ARGV: token, milliseconds until it is given back. Gives the user, or nothing when nobody has room.
 local at = now()
 drop_leases(at)
 while true do
@@ -10,13 +10,12 @@ while true do
   if not till or tonumber(till) <= at then
     redis.call('ZREM', order, user)
   else
-    local count = count_of(user)
-    if count >= tonumber(ARGV[3]) then
+    if count_of(user) >= limit then
       return false
     end
     redis.call('HSET', turns, user, redis.call('HINCRBY', meta, 'turn', 1))
     redis.call('ZADD', leases, string.format('%.0f', at + tonumber(ARGV[2])), ARGV[1] .. ':' .. user)
-    set_count(user, count + 1)
+    count_again(user)
     return user
   end
 end

@@ -1,6 +1,7 @@
--- What every script begins with. KEYS are always these, in this order.
+-- What every script begins with. KEYS are always these, in this order; the last of ARGV is always the limit.
 local active, counts, versions, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local order, turns, sessions, ended, meta = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local limit = tonumber(table.remove(ARGV))
 
 -- Milliseconds since 1970, by the clock of this server.
 local function now()
@@ -32,12 +33,39 @@ local function set_count(user, count)
   place(user)
 end
 
+-- What was last heard of the database: the version and the count that it has, or -1 and 0.
+local function known_of(user)
+  local known = redis.call('HGET', versions, user)
+  if not known then
+    return -1, 0
+  end
+  local colon = string.find(known, ':', 1, true)
+  return tonumber(string.sub(known, 1, colon - 1)), tonumber(string.sub(known, colon + 1))
+end
+
+-- Who reserved is in a lease behind the token of 32 characters and a colon.
+local function user_of(lease)
+  return string.sub(lease, 34)
+end
+
+-- Counts what the database has and what is reserved. What became an assignment may be in both until whoever reserved it
+-- says so, so the sum may exceed the limit, and nobody's count does.
+local function count_again(user)
+  local _, open = known_of(user)
+  local reserved = 0
+  for _, lease in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
+    if user_of(lease) == user then
+      reserved = reserved + 1
+    end
+  end
+  set_count(user, math.max(open, math.min(open + reserved, limit)))
+end
+
 -- Gives back what was reserved and never used: whoever reserved it is gone.
 local function drop_leases(at)
   for _, lease in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', at), 'LIMIT', 0, 100)) do
     redis.call('ZREM', leases, lease)
-    local user = string.sub(lease, 34)
-    set_count(user, count_of(user) - 1)
+    count_again(user_of(lease))
   end
 end
 
