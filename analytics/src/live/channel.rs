@@ -20,9 +20,11 @@ use tokio::time::{sleep, timeout};
 
 use super::block::{Block, blocks};
 use super::gate::Gate;
+use super::place::Place;
 use super::ring::Ring;
 use super::shape::Shape;
-use crate::QueryError;
+use super::stored::{Stored, stored};
+use crate::{Kept, QueryError};
 
 /// Bytes of records that are read at once.
 pub(super) const READ_BYTES: usize = 1 << 20;
@@ -74,6 +76,8 @@ pub(super) struct Source {
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// Has what the journal has no more.
     table: Option<Arc<Table>>,
+    /// Says what is kept, where ids are unique.
+    kept: Option<Kept>,
     channel: Mutex<Weak<Channel>>,
     /// Held by who opens the channel.
     opening: tokio::sync::Mutex<()>,
@@ -85,6 +89,7 @@ pub(super) struct Channel {
     pub(super) stream: Arc<StreamDeclaration>,
     pub(super) shape: Arc<Shape>,
     pub(super) table: Option<Arc<Table>>,
+    pub(super) kept: Option<Kept>,
     pub(super) pool: Arc<Pool>,
     /// One for each partition, by its number.
     pub(super) rings: Vec<Ring>,
@@ -99,8 +104,10 @@ impl Source {
         shape: Shape,
         gate: Option<Arc<dyn Gate>>,
         table: Option<Arc<Table>>,
+        kept: Option<Kept>,
     ) -> Self {
         Self {
+            kept: kept.filter(|_| stream.unique.is_some()),
             stream,
             shape: Arc::new(shape),
             gate,
@@ -123,6 +130,10 @@ impl Source {
         let _opening = self.opening.lock().await;
         if let Some(channel) = self.watched() {
             return Ok(channel);
+        }
+        if self.stream.unique.is_some() && self.kept.is_none() {
+            let message = format!("nobody decides here what is kept of `{}`", self.stream.name);
+            return Err(QueryError::Storage(message));
         }
         let ends = self.visible_ends(pool).await?;
         let channel = Channel::open(self, pool, &ends);
@@ -156,6 +167,7 @@ impl Channel {
             stream: Arc::clone(&source.stream),
             shape: Arc::clone(&source.shape),
             table: source.table.as_ref().map(Arc::clone),
+            kept: source.kept.clone(),
             pool: Arc::clone(pool),
             rings: ends.iter().map(|end| Ring::new(end.offset)).collect(),
             changed: watch::channel(0).0,
@@ -168,6 +180,8 @@ impl Channel {
                 journal: Arc::clone(&pool.journal),
                 stream: Arc::clone(&source.stream),
                 shape: Arc::clone(&source.shape),
+                table: source.table.as_ref().map(Arc::clone),
+                kept: source.kept.clone(),
                 gate: source.gate.as_ref().map(Arc::clone),
                 partition: end.partition,
                 at: end.offset,
@@ -216,6 +230,8 @@ struct Feed {
     journal: Arc<dyn Journal>,
     stream: Arc<StreamDeclaration>,
     shape: Arc<Shape>,
+    table: Option<Arc<Table>>,
+    kept: Option<Kept>,
     gate: Option<Arc<dyn Gate>>,
     partition: Partition,
     /// The next record.
@@ -228,6 +244,8 @@ enum Pause {
     Ended,
     /// The gate did not move for long.
     Held,
+    /// What came was read elsewhere, so the journal is read from another place on.
+    Moved,
     /// The journal has let go of what comes next.
     Gone(Offset),
     Failed(QueryError),
@@ -258,7 +276,7 @@ impl Feed {
             }
             match pause {
                 Pause::Ended => return,
-                Pause::Held => {}
+                Pause::Held | Pause::Moved => {}
                 Pause::Gone(start) => {
                     // Whoever was here is told when it looks for what is missing.
                     self.at = start;
@@ -302,32 +320,56 @@ impl Feed {
                 }
             };
             let later = read.split_off(read.partition_point(|record| record.offset < passed));
-            let blocks = self.decode(std::mem::replace(&mut read, later)).await?;
+            let due = std::mem::replace(&mut read, later);
+            let below = due.last().map_or(self.at, |record| record.offset.next());
+            let decoded = self.decode(due).await?;
+            let moved = decoded.is_none();
+            let blocks = match decoded {
+                Some(blocks) => blocks,
+                None => self.stored(below).await?,
+            };
             let Some(channel) = self.channel.upgrade() else {
                 return Ok(Pause::Ended);
             };
+            self.at = blocks.last().map_or(self.at, |block| block.to);
             channel.push(self.partition, blocks);
             let pace = channel.pace();
             drop(channel);
             sleep(pace).await;
+            if moved {
+                return Ok(Pause::Moved);
+            }
         }
     }
 
-    async fn decode(&mut self, records: Vec<Record>) -> Result<Vec<Arc<Block>>, Pause> {
-        let decoded = decode(&self.stream, &self.shape, self.at, records).await;
-        let blocks = decoded.map_err(Pause::Failed)?;
-        self.at = blocks.last().map_or(self.at, |block| block.to);
-        Ok(blocks)
+    /// `None` when the lake has them, which knows what is kept.
+    async fn decode(&self, records: Vec<Record>) -> Result<Option<Vec<Arc<Block>>>, Pause> {
+        let what = (&self.stream, &self.shape, self.kept.as_ref());
+        decode(what, self.at, records).await.map_err(Pause::Failed)
+    }
+
+    /// What the lake has of the records below an offset, of the next ones first.
+    async fn stored(&self, below: Offset) -> Result<Vec<Arc<Block>>, Pause> {
+        let failed = |message: &str| Pause::Failed(QueryError::Storage(message.to_owned()));
+        let table = self.table.as_ref();
+        let table = table.ok_or_else(|| failed("there is no table of what is kept"))?;
+        let what = (&self.stream, &self.shape);
+        let found = stored(table, what, self.partition, Place::record(self.at), below).await;
+        match found.map_err(Pause::Failed)? {
+            Stored::Blocks(blocks) => Ok(blocks),
+            Stored::From(begin) => Err(Pause::Gone(begin)),
+            Stored::Nothing => Err(failed("the lake has less than its newest version")),
+        }
     }
 }
 
-/// Decodes records, the first of which must be at `from`, on a thread for such work.
+/// Decodes records, the first of which must be at `from`, on a thread for such work. `None` when it must be found out
+/// what is kept, and the lake has the first of them already: there it is to be read.
 pub(super) async fn decode(
-    stream: &Arc<StreamDeclaration>,
-    shape: &Arc<Shape>,
+    (stream, shape, kept): (&Arc<StreamDeclaration>, &Arc<Shape>, Option<&Kept>),
     from: Offset,
     records: Vec<Record>,
-) -> Result<Vec<Arc<Block>>, QueryError> {
+) -> Result<Option<Vec<Arc<Block>>>, QueryError> {
     let mut due = from;
     for record in &records {
         if record.offset != due {
@@ -338,9 +380,19 @@ pub(super) async fn decode(
         }
         due = due.next();
     }
+    let decided = match kept {
+        Some(kept) => match kept.decide(stream, &records).await? {
+            Some(decided) => Some(decided),
+            None => return Ok(None),
+        },
+        None => None,
+    };
     let (stream, shape) = (Arc::clone(stream), Arc::clone(shape));
-    let decoded = tokio::task::spawn_blocking(move || blocks(&stream, &shape, &records)).await;
-    decoded.map_err(|_| QueryError::Storage("a record could not be decoded".to_owned()))?
+    let decoding = move || blocks(&stream, &shape, &records, decided.as_ref());
+    let decoded = tokio::task::spawn_blocking(decoding).await;
+    decoded
+        .map_err(|_| QueryError::Storage("a record could not be decoded".to_owned()))?
+        .map(Some)
 }
 
 /// Waits until anything is known of a partition.
