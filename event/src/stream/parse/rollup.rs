@@ -125,16 +125,6 @@ impl Parser {
                 self.problem(&key, format!("no stream `{}` is declared", rollup.from));
                 continue;
             }
-            if streams
-                .iter()
-                .any(|source| source.name == rollup.from && source.unique.is_some())
-            {
-                let message = format!(
-                    "`{}` is `unique`, and a rollup would count the events that are stored nowhere",
-                    rollup.from
-                );
-                self.problem(&key, message);
-            }
             let mut seen = BTreeSet::new();
             let mut next = Some(&stream.name);
             while let Some(name) = next {
