@@ -244,7 +244,7 @@ enum Pause {
     Ended,
     /// The gate did not move for long.
     Held,
-    /// What came was read elsewhere, so the journal is read from another place on.
+    /// The lake has come by, and has what is next.
     Moved,
     /// The journal has let go of what comes next.
     Gone(Offset),
@@ -265,12 +265,13 @@ impl Feed {
     async fn run(mut self) {
         let mut wait = RETRY_FIRST;
         loop {
-            if let Some(gate) = &self.gate {
+            let passed = match &self.gate {
                 // Without anything that the journal would have to keep.
-                beyond(gate.as_ref(), &self.stream, self.partition, self.at).await;
-            }
+                Some(gate) => beyond(gate.as_ref(), &self.stream, self.partition, self.at).await,
+                None => Offset(u64::MAX),
+            };
             let before = self.at;
-            let pause = self.follow().await;
+            let pause = self.follow(passed).await;
             if self.at > before {
                 wait = RETRY_FIRST;
             }
@@ -298,8 +299,13 @@ impl Feed {
         }
     }
 
-    async fn follow(&mut self) -> Pause {
-        match self.read_on().await {
+    async fn follow(&mut self, passed: Offset) -> Pause {
+        let followed = match self.give_stored(passed).await {
+            Ok(true) => Ok(Pause::Moved),
+            Ok(false) => self.read_on().await,
+            Err(pause) => Err(pause),
+        };
+        match followed {
             Ok(pause) | Err(pause) => pause,
         }
     }
@@ -321,42 +327,42 @@ impl Feed {
             };
             let later = read.split_off(read.partition_point(|record| record.offset < passed));
             let due = std::mem::replace(&mut read, later);
-            let below = due.last().map_or(self.at, |record| record.offset.next());
-            let decoded = self.decode(due).await?;
-            let moved = decoded.is_none();
-            let blocks = match decoded {
-                Some(blocks) => blocks,
-                None => self.stored(below).await?,
-            };
-            let Some(channel) = self.channel.upgrade() else {
-                return Ok(Pause::Ended);
-            };
-            self.at = blocks.last().map_or(self.at, |block| block.to);
-            channel.push(self.partition, blocks);
-            let pace = channel.pace();
-            drop(channel);
-            sleep(pace).await;
-            if moved {
+            let what = (&self.stream, &self.shape, self.kept.as_ref());
+            let decoded = decode(what, self.at, due).await.map_err(Pause::Failed)?;
+            let Some(blocks) = decoded else {
                 return Ok(Pause::Moved);
-            }
+            };
+            self.give(blocks).await?;
         }
     }
 
-    /// `None` when the lake has them, which knows what is kept.
-    async fn decode(&self, records: Vec<Record>) -> Result<Option<Vec<Arc<Block>>>, Pause> {
-        let what = (&self.stream, &self.shape, self.kept.as_ref());
-        decode(what, self.at, records).await.map_err(Pause::Failed)
+    /// Gives the next blocks, and then time to those who are woken.
+    async fn give(&mut self, blocks: Vec<Arc<Block>>) -> Result<(), Pause> {
+        let channel = self.channel.upgrade().ok_or(Pause::Ended)?;
+        self.at = blocks.last().map_or(self.at, |block| block.to);
+        channel.push(self.partition, blocks);
+        let pace = channel.pace();
+        drop(channel);
+        sleep(pace).await;
+        Ok(())
     }
 
-    /// What the lake has of the records below an offset, of the next ones first.
-    async fn stored(&self, below: Offset) -> Result<Vec<Arc<Block>>, Pause> {
+    /// Gives what comes next of the records below an offset, if the lake has it and knows what is kept of it.
+    async fn give_stored(&mut self, below: Offset) -> Result<bool, Pause> {
         let failed = |message: &str| Pause::Failed(QueryError::Storage(message.to_owned()));
+        let Some(kept) = &self.kept else {
+            return Ok(false);
+        };
+        let stored_to = kept.stored(&self.stream, self.partition).await;
+        if stored_to.map_err(Pause::Failed)? <= self.at {
+            return Ok(false);
+        }
         let table = self.table.as_ref();
         let table = table.ok_or_else(|| failed("there is no table of what is kept"))?;
         let what = (&self.stream, &self.shape);
         let found = stored(table, what, self.partition, Place::record(self.at), below).await;
         match found.map_err(Pause::Failed)? {
-            Stored::Blocks(blocks) => Ok(blocks),
+            Stored::Blocks(blocks) => self.give(blocks).await.map(|()| true),
             Stored::From(begin) => Err(Pause::Gone(begin)),
             Stored::Nothing => Err(failed("the lake has less than its newest version")),
         }

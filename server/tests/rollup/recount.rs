@@ -71,11 +71,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn start(seed: u64, addresses: Vec<SocketAddr>) -> Self {
-        Self::posting(seed, addresses, events)
-    }
-
-    /// One that posts what this says: so many events from a number on.
+    /// `events` says what: so many events from a number on.
     pub(crate) fn posting(seed: u64, addresses: Vec<SocketAddr>, events: fn(u64, u64) -> String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
