@@ -21,6 +21,7 @@ mod guard;
 mod http;
 mod index_range;
 mod json;
+mod kept;
 pub mod live;
 mod offset;
 mod parameters;
@@ -37,6 +38,7 @@ mod sketch;
 mod sql;
 mod sql_http;
 mod stats;
+mod stored_rows;
 mod tail;
 mod tail_exec;
 mod tail_kept;
@@ -51,6 +53,7 @@ pub use analytics::{Analytics, AnalyticsOptions, BLOCKING_THREADS_MAX, STACK_BYT
 pub use encode::Format;
 pub use error::{Fault, QueryError};
 pub use events::PAGE_EVENTS_MAX;
+pub use kept::Kept;
 pub use readable::Readable;
 pub use sql::{SqlAnswer, SqlBody, SqlRequest};
 

@@ -203,7 +203,7 @@ impl Pinner {
                 let deciding = self
                     .tail
                     .kept_rows
-                    .decide(&*self.tables, declaration, &snapshot, *range);
+                    .decide(&*self.tables, declaration, &snapshot, *range, &[]);
                 decided.push(deciding.await?);
             }
         }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
-use arrow_select::filter::filter_record_batch;
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::stream::{BoxStream, StreamExt, try_unfold};
 use journal::{Decoded as DecodedRecord, Journal, JournalReader, Record, RecordDecoder};
@@ -187,11 +186,7 @@ impl Reading {
                     return Ok(rows);
                 }
                 let decided = &self.tail.kept_rows;
-                let kept = decided.of(&self.stream.name, record.partition, record.offset)?;
-                Ok(match kept {
-                    Some(kept) => filter_record_batch(&rows, &kept)?,
-                    None => rows,
-                })
+                decided.keep(&self.stream.name, record.partition, rows)
             }
             DecodedRecord::Reject(..) | DecodedRecord::Nothing => {
                 Ok(RecordBatch::new_empty(schema::lake(&self.stream)))

@@ -4,7 +4,12 @@
 //! Method: seeded events whose ids come again inside and outside of the window go into a real journal. A sink that
 //! starts anew before every commit brings some of the records into a real lake, and merges files now and then. The
 //! model is one [`Seen`] over the whole journal, which `event` compares with the definition. After each step indexes,
-//! pages, statistics and SQL are compared with it.
+//! pages, statistics and SQL are compared with it; so is what clients see who watch, and the rows of rollups.
+
+#[path = "unique_answers/rollup.rs"]
+mod rollup;
+#[path = "unique_answers/watched.rs"]
+mod watched;
 
 use std::sync::Arc;
 

@@ -14,6 +14,8 @@ mod redis;
 mod slow;
 #[path = "live/socket.rs"]
 mod socket;
+#[path = "live/unique.rs"]
+mod unique;
 #[path = "harness/websocket.rs"]
 mod websocket;
 

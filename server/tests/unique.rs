@@ -1,10 +1,14 @@
 //! A stream with `unique = "event_id"`: eight clients send the same batches at once, processes are killed in between,
-//! and every place has each id once: SQL, statistics, the index, pages, the lake's own files, PostgreSQL and MariaDB.
+//! and every place has each id once: SQL, statistics, the index, pages, the lake's own files, PostgreSQL and MariaDB, and
+//! those who watch.
 //!
 //! Method: each client sends all batches in an order of its own, and tries again until each is acknowledged, so that
 //! what one sends twice after a lost answer is a duplicate as well. Meanwhile the server is killed at seeded moments.
 //! Databases take part when `POSTGRES_URL` and so on say where they are (`cargo xtask services up`).
 
+#[path = "live/client.rs"]
+#[allow(dead_code, reason = "the tests of those who watch use the rest")]
+mod client;
 mod harness;
 #[path = "cluster/processes.rs"]
 #[allow(dead_code, reason = "the tests of clusters use the rest")]
@@ -16,6 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use client::EventStream;
 use harness::{Program, request, until};
 use processes::{Installation, Servers, caught_up};
 use rand::seq::SliceRandom;
@@ -300,12 +305,14 @@ fn over_several_partitions_and_processes_each_id_is_stored_once() {
     let mut analytics = installation.start("analytics", 0);
     let addresses = ingests.iter().map(|ingest| ingest.program.address).collect();
     let addresses = Mutex::new(addresses);
+    let watching = watch(analytics.program.address);
     send(&addresses, |part| {
         let sink = &mut sinks[part % 2];
         sink.kill();
         installation.restart(sink);
         check_count(&analytics.program);
     });
+    assert_eq!(watching.join().expect("each once"), ids());
     check(&analytics.program, false);
     until("every destination has it", || {
         let running: Vec<_> = sinks.iter().map(|sink| &sink.program).collect();
@@ -324,6 +331,8 @@ fn over_several_partitions_and_processes_each_id_is_stored_once() {
     analytics.kill();
     installation.restart(&mut analytics);
     check(&analytics.program, true);
+    let late = watch(analytics.program.address);
+    assert_eq!(late.join().expect("each once"), ids());
     for statement in ["DROP TABLE", "DELETE FROM tidemill_positions WHERE target ="] {
         let table = format!("{}_user_events", installation.name);
         let text = if statement.starts_with("DROP") {
@@ -334,6 +343,21 @@ fn over_several_partitions_and_processes_each_id_is_stored_once() {
         servers.postgres(&text);
         servers.mysql(&text);
     }
+}
+
+/// Watches from the first event on until every id has come, each of them once. Gives how many have.
+fn watch(address: SocketAddr) -> std::thread::JoinHandle<i64> {
+    let (mut stream, _) = EventStream::of(address, "/v1/streams/user_events/tail?from=start");
+    std::thread::spawn(move || {
+        let mut seen = BTreeSet::new();
+        while (seen.len() as i64) < ids() {
+            let event = stream.next_event().expect("an event");
+            assert_eq!(event.kind, "", "nothing is missed: {event:?}");
+            let id = event.json()["event_id"].to_string();
+            assert!(seen.insert(id), "{event:?} came twice");
+        }
+        seen.len() as i64
+    })
 }
 
 /// Whatever is there by now is there once.

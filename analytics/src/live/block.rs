@@ -12,17 +12,16 @@ use journal::{Decoded, Payload, Record, RecordDecoder};
 use super::place::Place;
 use super::shape::Shape;
 use crate::QueryError;
+use crate::kept::Decisions;
 use crate::parameters::column;
 use crate::tail::batch_bytes;
 
-/// The events of the records [from, to) of one partition, of the last of which there may be more. There may be none:
-/// what is no event is left out.
+/// The events of the records [from, to) of one partition. There may be none: what is no event is left out, and what
+/// repeats an id where ids are unique.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) from: Offset,
     pub(super) to: Offset,
-    /// Where it goes on: the record at `to`, or the middle of the last one.
-    pub(super) next: Place,
     /// In the lake's schema: filters look here.
     pub(super) rows: RecordBatch,
     /// Where each row is, in order.
@@ -44,16 +43,7 @@ impl Block {
         shape: &Shape,
     ) -> Result<Self, QueryError> {
         let mut block = Self::written(rows, shape)?;
-        (block.from, block.to, block.next) = (from, to, Place::record(to));
-        Ok(block)
-    }
-
-    /// Some events from `from` on; more of the last one's record may follow.
-    pub(super) fn part(from: Offset, rows: RecordBatch, shape: &Shape) -> Result<Self, QueryError> {
-        let mut block = Self::written(rows, shape)?;
-        let last = block.places.last().copied().unwrap_or_default();
-        (block.from, block.to) = (from, last.offset.next());
-        block.next = Place::behind(last.offset, last.row);
+        (block.from, block.to) = (from, to);
         Ok(block)
     }
 
@@ -84,7 +74,6 @@ impl Block {
         Ok(Self {
             from: Offset(0),
             to: Offset(0),
-            next: Place::default(),
             bytes: batch_bytes(&rows) + texts.len() + places_bytes + size_of::<Self>(),
             rows,
             places,
@@ -111,12 +100,13 @@ impl Block {
 
 /// Makes blocks of records that follow each other from `from` on.
 ///
-/// A stream whose events are unique has rows that are stored nowhere; what tells them apart belongs here, between
-/// decoding and [`Block::new`], since the rows that stay keep their numbers.
+/// A stream whose ids are unique has rows that are stored nowhere, which `decided` leaves out here; the rows that stay
+/// keep their numbers.
 pub(super) fn blocks(
     stream: &Arc<StreamDeclaration>,
     shape: &Shape,
     records: &[Record],
+    decided: Option<&Decisions>,
 ) -> Result<Vec<Arc<Block>>, QueryError> {
     let mut decoder = RecordDecoder::new(Arc::clone(stream));
     let mut blocks = Vec::new();
@@ -135,6 +125,10 @@ pub(super) fn blocks(
                 Decoded::Batch(batch) => (schema::to_lake(&batch, first.offset, stream)?, 1),
                 Decoded::Reject(..) | Decoded::Nothing => (RecordBatch::new_empty(schema::lake(stream)), 1),
             },
+        };
+        let rows = match decided {
+            Some(decided) => decided.keep(rows)?,
+            None => rows,
         };
         let to = rest[taken - 1].offset.next();
         blocks.push(Arc::new(Block::new(first.offset, to, rows, shape)?));

@@ -20,9 +20,11 @@ use tokio::time::{sleep, timeout};
 
 use super::block::{Block, blocks};
 use super::gate::Gate;
+use super::place::Place;
 use super::ring::Ring;
 use super::shape::Shape;
-use crate::QueryError;
+use super::stored::{Stored, stored};
+use crate::{Kept, QueryError};
 
 /// Bytes of records that are read at once.
 pub(super) const READ_BYTES: usize = 1 << 20;
@@ -74,6 +76,8 @@ pub(super) struct Source {
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// Has what the journal has no more.
     table: Option<Arc<Table>>,
+    /// Says what is kept, where ids are unique.
+    kept: Option<Kept>,
     channel: Mutex<Weak<Channel>>,
     /// Held by who opens the channel.
     opening: tokio::sync::Mutex<()>,
@@ -85,6 +89,7 @@ pub(super) struct Channel {
     pub(super) stream: Arc<StreamDeclaration>,
     pub(super) shape: Arc<Shape>,
     pub(super) table: Option<Arc<Table>>,
+    pub(super) kept: Option<Kept>,
     pub(super) pool: Arc<Pool>,
     /// One for each partition, by its number.
     pub(super) rings: Vec<Ring>,
@@ -99,8 +104,10 @@ impl Source {
         shape: Shape,
         gate: Option<Arc<dyn Gate>>,
         table: Option<Arc<Table>>,
+        kept: Option<Kept>,
     ) -> Self {
         Self {
+            kept: kept.filter(|_| stream.unique.is_some()),
             stream,
             shape: Arc::new(shape),
             gate,
@@ -123,6 +130,10 @@ impl Source {
         let _opening = self.opening.lock().await;
         if let Some(channel) = self.watched() {
             return Ok(channel);
+        }
+        if self.stream.unique.is_some() && self.kept.is_none() {
+            let message = format!("nobody decides here what is kept of `{}`", self.stream.name);
+            return Err(QueryError::Storage(message));
         }
         let ends = self.visible_ends(pool).await?;
         let channel = Channel::open(self, pool, &ends);
@@ -156,6 +167,7 @@ impl Channel {
             stream: Arc::clone(&source.stream),
             shape: Arc::clone(&source.shape),
             table: source.table.as_ref().map(Arc::clone),
+            kept: source.kept.clone(),
             pool: Arc::clone(pool),
             rings: ends.iter().map(|end| Ring::new(end.offset)).collect(),
             changed: watch::channel(0).0,
@@ -168,6 +180,8 @@ impl Channel {
                 journal: Arc::clone(&pool.journal),
                 stream: Arc::clone(&source.stream),
                 shape: Arc::clone(&source.shape),
+                table: source.table.as_ref().map(Arc::clone),
+                kept: source.kept.clone(),
                 gate: source.gate.as_ref().map(Arc::clone),
                 partition: end.partition,
                 at: end.offset,
@@ -216,6 +230,8 @@ struct Feed {
     journal: Arc<dyn Journal>,
     stream: Arc<StreamDeclaration>,
     shape: Arc<Shape>,
+    table: Option<Arc<Table>>,
+    kept: Option<Kept>,
     gate: Option<Arc<dyn Gate>>,
     partition: Partition,
     /// The next record.
@@ -228,6 +244,8 @@ enum Pause {
     Ended,
     /// The gate did not move for long.
     Held,
+    /// The lake has come by, and has what is next.
+    Moved,
     /// The journal has let go of what comes next.
     Gone(Offset),
     Failed(QueryError),
@@ -247,18 +265,19 @@ impl Feed {
     async fn run(mut self) {
         let mut wait = RETRY_FIRST;
         loop {
-            if let Some(gate) = &self.gate {
+            let passed = match &self.gate {
                 // Without anything that the journal would have to keep.
-                beyond(gate.as_ref(), &self.stream, self.partition, self.at).await;
-            }
+                Some(gate) => beyond(gate.as_ref(), &self.stream, self.partition, self.at).await,
+                None => Offset(u64::MAX),
+            };
             let before = self.at;
-            let pause = self.follow().await;
+            let pause = self.follow(passed).await;
             if self.at > before {
                 wait = RETRY_FIRST;
             }
             match pause {
                 Pause::Ended => return,
-                Pause::Held => {}
+                Pause::Held | Pause::Moved => {}
                 Pause::Gone(start) => {
                     // Whoever was here is told when it looks for what is missing.
                     self.at = start;
@@ -280,8 +299,13 @@ impl Feed {
         }
     }
 
-    async fn follow(&mut self) -> Pause {
-        match self.read_on().await {
+    async fn follow(&mut self, passed: Offset) -> Pause {
+        let followed = match self.give_stored(passed).await {
+            Ok(true) => Ok(Pause::Moved),
+            Ok(false) => self.read_on().await,
+            Err(pause) => Err(pause),
+        };
+        match followed {
             Ok(pause) | Err(pause) => pause,
         }
     }
@@ -302,32 +326,56 @@ impl Feed {
                 }
             };
             let later = read.split_off(read.partition_point(|record| record.offset < passed));
-            let blocks = self.decode(std::mem::replace(&mut read, later)).await?;
-            let Some(channel) = self.channel.upgrade() else {
-                return Ok(Pause::Ended);
+            let due = std::mem::replace(&mut read, later);
+            let what = (&self.stream, &self.shape, self.kept.as_ref());
+            let decoded = decode(what, self.at, due).await.map_err(Pause::Failed)?;
+            let Some(blocks) = decoded else {
+                return Ok(Pause::Moved);
             };
-            channel.push(self.partition, blocks);
-            let pace = channel.pace();
-            drop(channel);
-            sleep(pace).await;
+            self.give(blocks).await?;
         }
     }
 
-    async fn decode(&mut self, records: Vec<Record>) -> Result<Vec<Arc<Block>>, Pause> {
-        let decoded = decode(&self.stream, &self.shape, self.at, records).await;
-        let blocks = decoded.map_err(Pause::Failed)?;
+    /// Gives the next blocks, and then time to those who are woken.
+    async fn give(&mut self, blocks: Vec<Arc<Block>>) -> Result<(), Pause> {
+        let channel = self.channel.upgrade().ok_or(Pause::Ended)?;
         self.at = blocks.last().map_or(self.at, |block| block.to);
-        Ok(blocks)
+        channel.push(self.partition, blocks);
+        let pace = channel.pace();
+        drop(channel);
+        sleep(pace).await;
+        Ok(())
+    }
+
+    /// Gives what comes next of the records below an offset, if the lake has it and knows what is kept of it.
+    async fn give_stored(&mut self, below: Offset) -> Result<bool, Pause> {
+        let failed = |message: &str| Pause::Failed(QueryError::Storage(message.to_owned()));
+        let Some(kept) = &self.kept else {
+            return Ok(false);
+        };
+        let stored_to = kept.stored(&self.stream, self.partition).await;
+        if stored_to.map_err(Pause::Failed)? <= self.at {
+            return Ok(false);
+        }
+        let table = self.table.as_ref();
+        let table = table.ok_or_else(|| failed("there is no table of what is kept"))?;
+        let what = (&self.stream, &self.shape);
+        let found = stored(table, what, self.partition, Place::record(self.at), below).await;
+        match found.map_err(Pause::Failed)? {
+            Stored::Blocks(blocks) => self.give(blocks).await.map(|()| true),
+            Stored::From(begin) => Err(Pause::Gone(begin)),
+            Stored::Nothing => Err(failed("the lake has less than its newest version")),
+        }
     }
 }
 
-/// Decodes records, the first of which must be at `from`, on a thread for such work.
+/// Decodes records, the first of which must be at `from`, on a thread for such work. `None` when it must be found out
+/// what is kept, and the lake has the first of them already: there it is to be read.
 pub(super) async fn decode(
-    stream: &Arc<StreamDeclaration>,
-    shape: &Arc<Shape>,
+    (stream, shape, kept): (&Arc<StreamDeclaration>, &Arc<Shape>, Option<&Kept>),
     from: Offset,
     records: Vec<Record>,
-) -> Result<Vec<Arc<Block>>, QueryError> {
+) -> Result<Option<Vec<Arc<Block>>>, QueryError> {
     let mut due = from;
     for record in &records {
         if record.offset != due {
@@ -338,9 +386,19 @@ pub(super) async fn decode(
         }
         due = due.next();
     }
+    let decided = match kept {
+        Some(kept) => match kept.decide(stream, &records).await? {
+            Some(decided) => Some(decided),
+            None => return Ok(None),
+        },
+        None => None,
+    };
     let (stream, shape) = (Arc::clone(stream), Arc::clone(shape));
-    let decoded = tokio::task::spawn_blocking(move || blocks(&stream, &shape, &records)).await;
-    decoded.map_err(|_| QueryError::Storage("a record could not be decoded".to_owned()))?
+    let decoding = move || blocks(&stream, &shape, &records, decided.as_ref());
+    let decoded = tokio::task::spawn_blocking(decoding).await;
+    decoded
+        .map_err(|_| QueryError::Storage("a record could not be decoded".to_owned()))?
+        .map(Some)
 }
 
 /// Waits until anything is known of a partition.

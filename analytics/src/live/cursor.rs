@@ -164,13 +164,19 @@ impl Cursor {
         let partition = self.readings[number].partition;
         let turn = Arc::clone(&channel.pool.turns).acquire_owned().await;
         let turn = turn.map_err(|_| QueryError::Storage("there are no turns any more".to_owned()))?;
-        let (blocks, from) = match read_journal(&channel, partition, next, first).await? {
-            Found::Blocks(blocks) => (blocks, "journal"),
-            Found::Gone(start) => match read_lake(&channel, partition, next, first).await? {
-                Stored::Blocks(blocks) => (blocks, "lake"),
-                Stored::From(begin) => return Ok(Some(self.missed(number, begin))),
-                Stored::Nothing => return Ok(Some(self.missed(number, start))),
-            },
+        let found = read_journal(&channel, partition, next, first).await?;
+        let (blocks, from) = if let Found::Blocks(blocks) = found {
+            (blocks, "journal")
+        } else {
+            match (read_lake(&channel, partition, next, first).await?, found) {
+                (Stored::Blocks(blocks), _) => (blocks, "lake"),
+                (Stored::From(begin), _) => return Ok(Some(self.missed(number, begin))),
+                (Stored::Nothing, Found::Gone(start)) => return Ok(Some(self.missed(number, start))),
+                (Stored::Nothing, Found::Stored | Found::Blocks(_)) => {
+                    let message = "the lake has less than its newest version";
+                    return Err(QueryError::Storage(message.to_owned()));
+                }
+            }
         };
         let labels = [
             ("stream", channel.stream.name.as_str().to_owned()),
@@ -254,7 +260,7 @@ impl Reading {
                         return Ok(true);
                     }
                 }
-                self.next = block.next;
+                self.next = Place::record(block.to);
             }
             self.open = None;
             let block = match self.own_block() {
@@ -275,7 +281,11 @@ impl Reading {
     /// The block of what was read for this client that the place lies in; those before it go.
     fn own_block(&mut self) -> Option<Arc<Block>> {
         let own = self.own.as_mut()?;
-        while own.blocks.front().is_some_and(|block| block.next <= self.next) {
+        while own
+            .blocks
+            .front()
+            .is_some_and(|block| block.to <= self.next.offset)
+        {
             own.blocks.pop_front();
         }
         let block = own.blocks.front().map(Arc::clone);
@@ -289,6 +299,8 @@ impl Reading {
 /// What the journal has.
 enum Found {
     Blocks(Vec<Arc<Block>>),
+    /// More than is kept, of what the lake has.
+    Stored,
     /// It begins with this record.
     Gone(Offset),
 }
@@ -300,6 +312,11 @@ async fn read_journal(
     next: Place,
     below: Offset,
 ) -> Result<Found, QueryError> {
+    if let Some(kept) = &channel.kept
+        && kept.stored(&channel.stream, partition).await? > next.offset
+    {
+        return Ok(Found::Stored);
+    }
     let from = Position::new(partition, next.offset);
     let mut reader = match channel.pool.journal.reader(&channel.stream.name, from).await {
         Ok(reader) => reader,
@@ -320,8 +337,9 @@ async fn read_journal(
         }
     };
     records.retain(|record| record.offset < below);
-    let blocks = decode(&channel.stream, &channel.shape, next.offset, records).await?;
-    Ok(Found::Blocks(blocks))
+    let what = (&channel.stream, &channel.shape, channel.kept.as_ref());
+    let decoded = decode(what, next.offset, records).await?;
+    Ok(decoded.map_or(Found::Stored, Found::Blocks))
 }
 
 /// The same of the lake.

@@ -10,6 +10,8 @@
 //! # Promises
 //! - Events of a partition come in journal order, each once, and none that could be lost again: they are durable, and
 //!   where a destination is named it has committed them ([`Gate`]).
+//! - Of a stream whose ids are unique each event comes once: rows that SQL does not show are not shown here either, by
+//!   the same decisions ([`crate::Kept`]). What the lake has is taken from there, whose rows are the kept ones.
 //! - Ids say everything that was received. Who resumes with one gets what follows, also from another process or after a
 //!   restart: from the ring, the journal, or the lake. What retention has removed is named (`missed`), never left out
 //!   silently.
@@ -47,6 +49,8 @@ pub use client::Held;
 pub use gate::Gate;
 pub use shape::Shape;
 
+use crate::Kept;
+
 /// A comment goes to who got nothing for this long: below what proxies and browsers take for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often a WebSocket is pinged.
@@ -65,6 +69,8 @@ pub struct LiveOptions {
     pub turns: usize,
     /// How far events of `/v1/streams/{stream}/tail` are shown, by stream; as far as the journal when absent.
     pub gates: HashMap<StreamName, Arc<dyn Gate>>,
+    /// Says which events are kept, of streams whose ids are unique; without it those cannot be watched.
+    pub kept: Option<Kept>,
 }
 
 impl Default for LiveOptions {
@@ -74,6 +80,7 @@ impl Default for LiveOptions {
             memory_bytes: 64 << 20,
             turns: 8,
             gates: HashMap::new(),
+            kept: None,
         }
     }
 }
@@ -144,9 +151,13 @@ impl Live {
                 .find(|table| table.declaration().name == stream.name)
                 .map(Arc::clone)
         };
+        let open = |stream: &Arc<event::StreamDeclaration>, shape, gate| {
+            let (table, kept) = (table_of(stream), options.kept.clone());
+            Source::new(Arc::clone(stream), shape, gate, table, kept)
+        };
         let source = |stream: &Arc<event::StreamDeclaration>| {
             let gate = options.gates.get(&stream.name).map(Arc::clone);
-            let source = Source::new(Arc::clone(stream), Shape::event(stream), gate, table_of(stream));
+            let source = open(stream, Shape::event(stream), gate);
             (stream.name.as_str().to_owned(), source)
         };
         let streams = catalog.iter().map(source).collect();
@@ -162,7 +173,7 @@ impl Live {
                 Some(template) => Shape::parse(template, stream).map_err(error)?,
                 None => Shape::event(stream),
             };
-            let source = Source::new(Arc::clone(stream), shape, route.gate, table_of(stream));
+            let source = open(stream, shape, route.gate);
             declared.insert(route.path, source);
         }
         Ok(Self {

@@ -1,10 +1,10 @@
-//! What the journal has no more, from the lake: it has the same events under the same positions.
+//! What the journal has no more, from the lake: it has the same events under the same positions. Of a stream whose ids
+//! are unique whatever is there is taken from there: it has the kept ones.
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
+use arrow_select::concat::concat_batches;
 use event::{Offset, Partition, Position, StreamDeclaration, schema};
 use lake::{PartitionRows, Table};
 
@@ -13,7 +13,7 @@ use super::channel::READ_BYTES;
 use super::place::Place;
 use super::shape::Shape;
 use crate::QueryError;
-use crate::parameters::column;
+use crate::stored_rows::{Records, WholeRecords, offsets};
 
 /// What the lake has from a place on.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) enum Stored {
     Nothing,
 }
 
-/// The next events from a place on, about as many as are read from a journal at once, of records below an offset.
+/// The next events from a place on, as whole records, about as many as are read from a journal at once, of records below an offset.
 pub(super) async fn stored(
     table: &Table,
     (stream, shape): (&Arc<StreamDeclaration>, &Arc<Shape>),
@@ -47,46 +47,38 @@ pub(super) async fn stored(
 }
 
 fn read(
-    mut source: PartitionRows,
+    source: PartitionRows,
     stream: &StreamDeclaration,
     shape: &Shape,
     from: Place,
     end: Offset,
 ) -> Result<Stored, QueryError> {
+    let expired = source.expired();
+    let mut source = WholeRecords::new(source);
     let (mut blocks, mut bytes, mut at) = (Vec::new(), 0, from.offset);
-    while bytes < READ_BYTES {
-        let rows = source.next_rows()?.map(|rows| below(&rows, end)).transpose()?;
-        let Some(rows) = rows.filter(|rows| rows.num_rows() > 0) else {
-            if blocks.is_empty() && source.expired() {
-                return Ok(Stored::From(end));
-            }
-            // What is left of these records has no rows.
-            let none = RecordBatch::new_empty(schema::lake(stream));
-            blocks.push(Arc::new(Block::new(at, end, none, shape)?));
+    while bytes < READ_BYTES && at < end {
+        let Some(Records { rows, to }) = source.next()? else {
             break;
         };
-        let block = Block::part(at, rows, shape)?;
-        let first = block.row(0).0.offset;
-        if blocks.is_empty() && source.expired() && first > from.offset {
-            return Ok(Stored::From(first));
+        let rows = below(&concat_batches(&schema::lake(stream), &rows)?, end)?;
+        if expired && blocks.is_empty() {
+            let first = offsets(&rows)?.first();
+            let first = first.map_or(end, |first| Offset(first.cast_unsigned()));
+            if first > from.offset {
+                return Ok(Stored::From(first));
+            }
         }
-        at = block.to;
-        // Rows of the record in whose middle this begins.
-        if block.row_at(from) < block.len() {
-            bytes += block.bytes;
-            blocks.push(Arc::new(block));
-        }
+        let to = to.min(end);
+        let block = Block::new(at, to, rows, shape)?;
+        bytes += block.bytes;
+        blocks.push(Arc::new(block));
+        at = to;
     }
     Ok(Stored::Blocks(blocks))
 }
 
 /// The rows of records below an offset.
 fn below(rows: &RecordBatch, end: Offset) -> Result<RecordBatch, QueryError> {
-    let offsets = column(rows, schema::OFFSET)?.as_primitive_opt::<Int64Type>();
-    let offsets = offsets.ok_or_else(|| QueryError::Storage("an offset is no integer".to_owned()))?;
-    debug_assert_eq!(offsets.null_count(), 0);
-    let count = offsets
-        .values()
-        .partition_point(|offset| offset.cast_unsigned() < end.0);
+    let count = offsets(rows)?.partition_point(|offset| offset.cast_unsigned() < end.0);
     Ok(rows.slice(0, count))
 }

@@ -247,7 +247,7 @@ impl World {
         let shown: Arc<dyn Gate> = Arc::<TestGate>::clone(&gate);
         Self {
             pool: Arc::new(Pool::new(Arc::new(journal.clone()), 6 << 10, 2)),
-            source: Source::new(stream, shape, Some(shown), None),
+            source: Source::new(stream, shape, Some(shown), None, None),
             journal,
             gate,
             model: vec![Vec::new(); PARTITIONS as usize],

@@ -28,6 +28,9 @@ pub(super) enum RollupError {
     /// Rows that are not what they should be.
     #[error("{0}")]
     Rows(String),
+    /// The source's rows cannot be read.
+    #[error("read the source: {0}")]
+    Source(#[source] QueryError),
     /// The SQL failed.
     #[error("compute a window: {0}")]
     Compute(#[from] QueryError),
@@ -70,6 +73,7 @@ impl RollupError {
             | Self::Record(_)
             | Self::Columns(_)
             | Self::Rows(_)
+            | Self::Source(_)
             | Self::Compute(_)
             | Self::Thread(_)
             | Self::Superseded => false,

@@ -35,6 +35,7 @@ use tokio::time::timeout;
 
 use self::aggregate::Aggregate;
 use self::worker::Worker;
+use crate::Kept;
 use crate::analytics::Compute;
 
 /// Threads that wait for files of the lake.
@@ -62,6 +63,8 @@ pub struct RollupOptions {
     pub group: String,
     /// First and longest wait before another try after a failure.
     pub retry: [Duration; 2],
+    /// Says which events are kept, of streams whose ids are unique: needed for a rollup of one.
+    pub kept: Option<Kept>,
 }
 
 impl Default for RollupOptions {
@@ -69,6 +72,7 @@ impl Default for RollupOptions {
         Self {
             group: "tidemill.rollup".to_owned(),
             retry: [Duration::from_millis(100), Duration::from_secs(30)],
+            kept: None,
         }
     }
 }
@@ -92,7 +96,7 @@ impl Rollups {
     /// lake's.
     ///
     /// # Errors
-    /// When the SQL of one is wrong, or no thread can be started.
+    /// When the SQL of one is wrong, no thread can be started, or [`RollupOptions::kept`] is needed and absent.
     pub async fn start(
         journal: &Arc<dyn Journal>,
         streams: &[Arc<StreamDeclaration>],
@@ -113,7 +117,15 @@ impl Rollups {
             let source = source.ok_or_else(|| format!("rollup `{}`: its source is missing", stream.name))?;
             let aggregate = Aggregate::plan(stream, source).await;
             let aggregate = aggregate.map_err(|message| format!("rollup `{}`: {message}", stream.name))?;
+            let kept = options.kept.clone().filter(|_| source.unique.is_some());
+            if source.unique.is_some() && kept.is_none() {
+                let (name, from) = (&stream.name, &source.name);
+                return Err(format!(
+                    "rollup `{name}`: nobody decides here what is kept of `{from}`"
+                ));
+            }
             let worker = Worker {
+                kept,
                 every: i64::try_from(rollup.every.as_micros()).unwrap_or(i64::MAX),
                 rows_max: rollup.rows,
                 flush_on_stop: rollup.flush_on_stop,

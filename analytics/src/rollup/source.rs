@@ -1,11 +1,15 @@
 //! Reads one partition of a rollup's source ahead of the windows: from the journal, and from the lake what the journal
 //! does not have any more (I-5: a rollup holds nothing back).
+//!
+//! Of a stream whose ids are unique it gives the rows that are kept: what the lake has from there, and what it does not
+//! have yet as everybody decides it ([`crate::kept`]). So a range has the rows that SQL finds in it, whoever computes it
+//! and wherever the lake ends at that moment.
 
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::types::Int32Type;
 use event::{Offset, Partition, Position, StreamDeclaration, schema};
 use journal::{Decoded, Journal, Payload, ReadError, Record, RecordDecoder};
 use lake::{PartitionRows, Table};
@@ -13,14 +17,24 @@ use tokio::sync::mpsc;
 
 use super::error::RollupError;
 use super::window::{Chunk, Place};
+use crate::kept::Kept;
+use crate::stored_rows::{Records, WholeRecords, offsets};
 
 /// Bytes of records that are read at once: every partition has up to three times as much in memory.
 const READ_BYTES: usize = 256 << 10;
-/// Rows of the lake that are given at once.
-const LAKE_ROWS: usize = 8_192;
 
 /// What comes of reading ahead.
 pub(super) type Read = Result<Chunk, RollupError>;
+
+/// Why the journal is not read any more.
+enum Next {
+    /// Nobody takes what is read.
+    Nobody,
+    /// What comes next is in the lake, where rows that are not kept have been left out.
+    Stored,
+    /// The journal has let go of what comes next.
+    Gone(ReadError),
+}
 
 /// One partition that is read.
 pub(super) struct Source {
@@ -28,6 +42,8 @@ pub(super) struct Source {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) table: Option<Arc<Table>>,
     pub(super) partition: Partition,
+    /// Says what is kept, of a stream whose ids are unique.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Source {
@@ -39,18 +55,30 @@ impl Source {
         }
     }
 
-    async fn read(&self, from: Place, out: &mpsc::Sender<Read>) -> Result<(), RollupError> {
-        let mut from = from;
+    async fn read(&self, mut from: Place, out: &mpsc::Sender<Read>) -> Result<(), RollupError> {
         loop {
-            let position = Position::new(self.partition, Offset(from.offset));
-            let gone = match self.read_journal(position, &mut from, out).await {
-                Err(RollupError::Read(gone @ ReadError::Gone { .. })) => gone,
-                done => return done,
+            let in_lake = match &self.kept {
+                Some(kept) => {
+                    let stored = kept.stored(&self.stream, self.partition).await;
+                    stored.map_err(RollupError::Source)? > Offset(from.offset)
+                }
+                None => false,
+            };
+            let why = if in_lake {
+                Next::Stored
+            } else {
+                self.read_journal(&mut from, out).await?
+            };
+            let gone = match why {
+                Next::Nobody => return Ok(()),
+                Next::Stored => None,
+                Next::Gone(gone) => Some(gone),
             };
             let end = self.read_lake(from, out).await?;
             // It never jumps.
             if end.0 <= from.offset {
-                return Err(gone.into());
+                let shorter = || RollupError::Rows("the lake has less than its newest version".to_owned());
+                return Err(gone.map_or_else(shorter, RollupError::Read));
             }
             from = Place {
                 offset: end.0,
@@ -59,22 +87,33 @@ impl Source {
         }
     }
 
-    async fn read_journal(
-        &self,
-        position: Position,
-        from: &mut Place,
-        out: &mpsc::Sender<Read>,
-    ) -> Result<(), RollupError> {
-        let mut reader = self.journal.reader(&self.stream.name, position).await?;
+    /// Gives what the journal has, as far as it must not be read in the lake.
+    async fn read_journal(&self, from: &mut Place, out: &mpsc::Sender<Read>) -> Result<Next, RollupError> {
+        let position = Position::new(self.partition, Offset(from.offset));
+        let mut reader = match self.journal.reader(&self.stream.name, position).await {
+            Err(gone @ ReadError::Gone { .. }) => return Ok(Next::Gone(gone)),
+            opened => opened?,
+        };
         let mut decoder = RecordDecoder::new(Arc::clone(&self.stream));
         loop {
-            let records = reader.next(READ_BYTES).await?;
+            let records = match reader.next(READ_BYTES).await {
+                Err(gone @ ReadError::Gone { .. }) => return Ok(Next::Gone(gone)),
+                read => read?,
+            };
             let mut rows = self.rows(&mut decoder, &records)?;
+            if let Some(kept) = &self.kept {
+                let decided = kept.decide(&self.stream, &records).await;
+                let Some(decided) = decided.map_err(RollupError::Source)? else {
+                    return Ok(Next::Stored);
+                };
+                let left = rows.into_iter().map(|rows| decided.keep(rows)).collect();
+                rows = Result::<_, _>::map_err(left, RollupError::Source)?;
+            }
             skip_before(&mut rows, *from)?;
             let to = reader.position().offset;
             *from = Place { offset: to.0, row: 0 };
             if out.send(Ok(Chunk { rows, to })).await.is_err() {
-                return Ok(());
+                return Ok(Next::Nobody);
             }
         }
     }
@@ -123,65 +162,21 @@ impl Source {
 }
 
 /// Gives the rows of the lake in chunks of whole records. Blocks.
-fn give_lake(mut source: PartitionRows, from: Place, out: &mpsc::Sender<Read>) -> Result<(), RollupError> {
-    let (mut rows, mut count) = (Vec::new(), 0);
-    while let Some(batch) = source.next_rows()? {
-        let mut part = vec![batch];
-        skip_before(&mut part, from)?;
-        for batch in part {
-            // Of the record that is read last there may be more.
-            let begin = last_record(&batch)?;
-            if count >= LAKE_ROWS
-                && let Some((at, offset)) = begin
-                && (at > 0 || !continues(&rows, offset)?)
-            {
-                if at > 0 {
-                    rows.push(batch.slice(0, at));
-                }
-                let chunk = Chunk {
-                    rows: std::mem::take(&mut rows),
-                    to: Offset(offset),
-                };
-                if out.blocking_send(Ok(chunk)).is_err() {
-                    return Ok(());
-                }
-                let rest = batch.slice(at, batch.num_rows() - at);
-                count = rest.num_rows();
-                rows.push(rest);
-                continue;
-            }
-            count += batch.num_rows();
-            rows.push(batch);
+fn give_lake(source: PartitionRows, from: Place, out: &mpsc::Sender<Read>) -> Result<(), RollupError> {
+    let mut source = WholeRecords::new(source);
+    while let Some(Records { mut rows, to }) = source.next().map_err(RollupError::Source)? {
+        skip_before(&mut rows, from)?;
+        if out.blocking_send(Ok(Chunk { rows, to })).is_err() {
+            return Ok(());
         }
     }
-    let to = source.end();
-    // An error means that nobody listens any more.
-    let _ = out.blocking_send(Ok(Chunk { rows, to }));
     Ok(())
-}
-
-/// Where in a batch the last record begins, and its offset.
-fn last_record(batch: &RecordBatch) -> Result<Option<(usize, u64)>, RollupError> {
-    let offsets = offsets(batch)?;
-    let Some(last) = offsets.last() else {
-        return Ok(None);
-    };
-    let begin = offsets.partition_point(|offset| offset < last);
-    Ok(Some((begin, last.cast_unsigned())))
-}
-
-/// Whether the rows so far end within the record at that offset.
-fn continues(rows: &[RecordBatch], offset: u64) -> Result<bool, RollupError> {
-    let Some(last) = rows.last() else { return Ok(false) };
-    Ok(offsets(last)?
-        .last()
-        .is_some_and(|last| last.cast_unsigned() == offset))
 }
 
 /// Leaves out the rows before a place, which are in a window already.
 fn skip_before(rows: &mut Vec<RecordBatch>, from: Place) -> Result<(), RollupError> {
     for batch in rows.iter_mut() {
-        let offsets = offsets(batch)?;
+        let offsets = offsets(batch).map_err(RollupError::Source)?;
         if offsets
             .first()
             .is_none_or(|first| first.cast_unsigned() > from.offset)
@@ -203,12 +198,4 @@ fn skip_before(rows: &mut Vec<RecordBatch>, from: Place) -> Result<(), RollupErr
     }
     rows.retain(|batch| batch.num_rows() > 0);
     Ok(())
-}
-
-fn offsets(batch: &RecordBatch) -> Result<&[i64], RollupError> {
-    let column = batch
-        .column_by_name(schema::OFFSET)
-        .and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let column = column.ok_or_else(|| RollupError::Rows("rows have no `_offset`".to_owned()))?;
-    Ok(column.values())
 }

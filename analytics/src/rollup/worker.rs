@@ -21,6 +21,7 @@ use super::run::{Known, Lanes, Run, now};
 use super::source::Source;
 use super::tip;
 use super::window::{Place, Windows};
+use crate::kept::Kept;
 
 /// Computes one rollup whenever it is this process's.
 pub(super) struct Worker {
@@ -39,6 +40,8 @@ pub(super) struct Worker {
     /// The rollup's own table.
     pub(super) table: Option<Arc<Table>>,
     pub(super) source_table: Option<Arc<Table>>,
+    /// Says what is kept of the source, when its ids are unique.
+    pub(super) kept: Option<Kept>,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -214,6 +217,7 @@ impl Worker {
                 journal: Arc::clone(&self.journal),
                 table: self.source_table.clone(),
                 partition: Partition(partition),
+                kept: self.kept.clone(),
             };
             reading.spawn(source.run(*place, sender));
             out.push(receiver);

@@ -32,6 +32,8 @@ pub struct PartitionRows {
     first_index: u64,
     /// The file that is opened next.
     next_file: usize,
+    /// Whether the search has come to rows before the first one that is asked for.
+    complete: bool,
     open: Option<OpenedFile>,
     /// Parts of the batch that was read last, the next one at the end.
     parts: Vec<RecordBatch>,
@@ -63,10 +65,12 @@ impl Table {
                 from: from.offset,
                 first_index: adopted.unwrap_or(0),
                 next_file: 0,
+                complete: false,
                 open: None,
                 parts: Vec::new(),
             };
-            rows.next_file = rows.find_first_file()?;
+            let first = rows.find_first_file()?;
+            (rows.next_file, rows.complete) = (first.unwrap_or(0), first.is_some());
             Ok(rows)
         })
         .await
@@ -80,10 +84,10 @@ impl PartitionRows {
         self.snapshot.position(self.partition).offset
     }
 
-    /// Whether retention has removed rows of this table, so that the oldest ones may not be here.
+    /// Whether retention has removed rows of this table, and the oldest ones that are asked for may be among them.
     #[must_use]
     pub fn expired(&self) -> bool {
-        self.snapshot.removed > 0
+        self.snapshot.removed > 0 && !self.complete
     }
 
     /// The next rows, in today's schema; `None` after the last.
@@ -193,12 +197,13 @@ impl PartitionRows {
         ))
     }
 
-    /// The newest file of which an earlier one cannot have rows that are asked for.
-    fn find_first_file(&self) -> Result<usize, LakeError> {
+    /// The newest file of which an earlier one cannot have rows that are asked for; `None` when the oldest one may
+    /// have had an earlier one.
+    fn find_first_file(&self) -> Result<Option<usize>, LakeError> {
         for number in (0..self.snapshot.files.len()).rev() {
             let file = &self.snapshot.files[number];
             if file.first_index + file.rows <= self.first_index {
-                return Ok(number);
+                return Ok(Some(number));
             }
             let mut oldest = None;
             for rows in self.read(file, &[PARTITION, OFFSET])? {
@@ -211,10 +216,10 @@ impl PartitionRows {
                 oldest = ours.map(|(_, offset)| *offset).chain(oldest).min();
             }
             if oldest.is_some_and(|oldest| oldest <= self.from.0) {
-                return Ok(number);
+                return Ok(Some(number));
             }
         }
-        Ok(0)
+        Ok(None)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use analytics::Kept;
 use analytics::rollup::{RollupOptions, Rollups};
 use event::Catalog;
 use journal::Journal;
@@ -16,6 +17,7 @@ pub(super) async fn start(
     declared: &Catalog,
     journal: &Arc<dyn Journal>,
     tables: &[Arc<Table>],
+    kept: Option<Kept>,
 ) -> Result<Option<Rollups>, StartError> {
     let streams: Vec<_> = declared.iter().cloned().collect();
     let roles = config.roles;
@@ -30,6 +32,7 @@ pub(super) async fn start(
     }
     let options = RollupOptions {
         group: config.analytics.rollup_group.clone(),
+        kept,
         ..RollupOptions::default()
     };
     let started = Rollups::start(journal, &streams, tables, &options).await;

@@ -205,7 +205,6 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     };
     let progress = || Progress::of(lake_sink.as_ref(), &databases);
     let announcing = live::announce(config, &journal, progress)?;
-    let watching = live::open(config, &catalog, &journal, &tables, &progress())?;
     let questions = match &lake {
         Some(lake) if analytics => {
             let sql = sql_workers::place(config);
@@ -213,11 +212,13 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         }
         _ => None,
     };
+    let kept = || questions.as_ref().map(Analytics::kept);
+    let watching = live::open(config, &catalog, &journal, &tables, &progress(), kept())?;
     let assigned = match assign {
         Some(assign) => Some(assigning::start(config, assign, &catalog, &journal, &archive).await?),
         None => None,
     };
-    let rollups = rollups::start(config, &declared(config, &catalog), &journal, &tables).await?;
+    let rollups = rollups::start(config, &declared(config, &catalog), &journal, &tables, kept()).await?;
     let ingest = ingest.then(|| {
         let options = IngestOptions {
             durability: journal.durability(),

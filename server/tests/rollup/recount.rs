@@ -48,6 +48,22 @@ pub(crate) fn events(from: u64, count: u64) -> String {
     (from..from + count).map(line).collect()
 }
 
+/// The same stream with an id in every event, of which each is stored once within two seconds.
+pub(crate) fn unique_streams() -> String {
+    let unique = "unique = \"event_id\"\nunique_window = \"2s\"";
+    let streams = STREAMS.replace("key = \"user_id\"", unique);
+    streams.replace("user_id = \"string\"", "event_id = \"int\"\nuser_id = \"string\"")
+}
+
+/// The same events with ids, of which there are few.
+pub(crate) fn unique_events(from: u64, count: u64) -> String {
+    let with_id = |(number, line): (u64, &str)| {
+        let id = number % 4_000;
+        format!("{{\"event_id\":{id},{}\n", &line[1..])
+    };
+    (from..).zip(events(from, count).lines()).map(with_id).collect()
+}
+
 /// Posts events to some processes for as long as it lives; what a process does not answer is sent to the next one.
 pub(crate) struct Client {
     stop: Arc<AtomicBool>,
@@ -55,7 +71,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn start(seed: u64, addresses: Vec<SocketAddr>) -> Self {
+    /// `events` says what: so many events from a number on.
+    pub(crate) fn posting(seed: u64, addresses: Vec<SocketAddr>, events: fn(u64, u64) -> String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::SEED;
 use crate::harness::{Program, until};
 use crate::processes::Servers;
-use crate::recount::{Client, Row, STREAMS, check_rows, counted};
+use crate::recount::{self, Client, Row, STREAMS, check_rows, counted};
 
 #[test]
 fn the_table_is_exact_with_one_partition_and_one_process() {
@@ -26,6 +26,11 @@ fn the_table_is_exact_with_three_partitions_and_three_processes() {
     exact(3, 3);
 }
 
+#[test]
+fn the_table_is_exact_about_unique_ids_with_three_partitions_and_three_processes() {
+    exact_about(3, 3, &recount::unique_streams(), recount::unique_events);
+}
+
 /// Processes that do everything, each in a directory of its own.
 struct World {
     folder: tempfile::TempDir,
@@ -34,7 +39,7 @@ struct World {
 }
 
 impl World {
-    fn new(servers: &Servers, partitions: u32) -> Self {
+    fn new(servers: &Servers, partitions: u32, streams: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let name = format!("r{}_{}", std::process::id(), since.subsec_nanos());
@@ -75,7 +80,7 @@ url = "{mysql}"
 group = "{name}.maria"
 streams = ["user_activity_metrics"]
 {in_maria}
-{STREAMS}"#,
+{streams}"#,
             kafka = servers.kafka,
             lake = folder.path().join("lake").display(),
             postgres = servers.postgres,
@@ -100,16 +105,20 @@ streams = ["user_activity_metrics"]
 }
 
 fn exact(partitions: u32, processes: usize) {
+    exact_about(partitions, processes, STREAMS, recount::events);
+}
+
+fn exact_about(partitions: u32, processes: usize, streams: &str, events: fn(u64, u64) -> String) {
     let Some(servers) = Servers::find() else { return };
     let soak = std::env::var_os("TIDEMILL_SOAK").is_some();
     let kills = if soak { 60 } else { 3 };
     println!("seed {SEED}, {kills} kills, {partitions} partitions, {processes} processes");
     let mut random = ChaCha8Rng::seed_from_u64(SEED + processes as u64);
-    let world = World::new(&servers, partitions);
+    let world = World::new(&servers, partitions, streams);
     let mut running: Vec<Program> = (0..processes).map(|number| world.start(number)).collect();
     for kill in 0..kills {
         let addresses = running.iter().map(|program| program.address).collect();
-        let client = Client::start(SEED + kill, addresses);
+        let client = Client::posting(SEED + kill, addresses, events);
         std::thread::sleep(Duration::from_millis(random.random_range(300..2_500)));
         let killed = random.random_range(0..processes);
         println!("killing {killed}");

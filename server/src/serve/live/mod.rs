@@ -14,6 +14,7 @@ mod gates;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use analytics::Kept;
 use analytics::live::{Gate, Live, LiveOptions, LiveRoute};
 use event::{Catalog, StreamName};
 use journal::Journal;
@@ -87,6 +88,7 @@ pub(super) fn open(
     journal: &Arc<dyn Journal>,
     tables: &[Arc<Table>],
     progress: &Progress,
+    kept: Option<Kept>,
 ) -> Result<Option<Watching>, StartError> {
     if !config.roles.analytics {
         return Ok(None);
@@ -104,6 +106,7 @@ pub(super) fn open(
     let mut options = LiveOptions {
         clients_max: count(config.live.clients),
         memory_bytes: count(config.live.memory_bytes),
+        kept,
         ..LiveOptions::default()
     };
     for stream in catalog.iter() {
