@@ -30,12 +30,13 @@ mod signals;
 mod sockets;
 pub(crate) mod sql_workers;
 mod stages;
+mod starting;
 mod timed;
 mod tls;
 mod views;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ingest::http::{HttpOptions, Pace};
@@ -85,7 +86,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens everything, recovers what a crash left, and returns once every address is listened on.
+    /// Opens everything, recovers what a crash left, and returns once every request is answered. Every address is listened
+    /// on from the first moment; until then requests are told to come again. Waits for Kafka for as long as it takes.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -113,9 +115,8 @@ impl Server {
         if !reloads.is_empty() {
             upkeep.spawn(keep_fresh(reloads));
         }
-        let mut stages = stages::open(&config).await?;
         let front = Arc::new(Front {
-            routes: Arc::new(Routes::new(&mut stages, &config, recorder, access)),
+            routes: OnceLock::new(),
             options: http_options(&config),
             tls,
         });
@@ -140,6 +141,9 @@ impl Server {
                 handle,
             ));
         }
+        let mut stages = stages::open(&config).await?;
+        let routes = Routes::new(&mut stages, &config, recorder, access);
+        front.routes.get_or_init(|| Arc::new(routes));
         tracing::info!(?addresses, data_dir = %config.data_dir.display(), "serving");
         Ok(Self {
             addresses,
@@ -193,11 +197,13 @@ impl Server {
     }
 
     async fn end_in_order(mut self) -> bool {
-        self.front.routes.drain();
+        if let Some(routes) = self.front.routes.get() {
+            routes.drain();
+        }
         self.phase.send_replace(Phase::Draining);
         while self.acceptors.join_next().await.is_some() {}
         self.finish_requests().await;
-        if let Some(live) = self.front.routes.live() {
+        if let Some(live) = self.front.routes.get().and_then(|routes| routes.live()) {
             live.closed().await;
         }
         self.upkeep.shutdown().await;

@@ -5,18 +5,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::StreamDeclaration;
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
-use journal::kafka::{KafkaHealth, KafkaJournal, KafkaOptions};
+use journal::kafka::{KafkaHealth, KafkaJournal, KafkaOptions, OpenError};
 use journal::{ChainedJournal, Journal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::stages::StartError;
 use crate::config::{Config, JournalKind};
 
 /// The embedded journal's directory in the data directory.
 const DIRECTORY: &str = "journal";
+
+/// The first and the longest wait between two tries when no broker answers.
+const AWAY_FIRST: Duration = Duration::from_secs(1);
+const AWAY_LONGEST: Duration = Duration::from_secs(10);
 
 /// An open journal.
 #[derive(Clone)]
@@ -64,6 +70,26 @@ impl OpenJournal {
         };
         let journal = ChainedJournal::over(journal, streams);
         Ok(Self { kind, journal })
+    }
+
+    /// The same, and waits for brokers for as long as it takes: processes may be started in any order.
+    pub(super) async fn open_patiently(
+        config: &Config,
+        streams: &[Arc<StreamDeclaration>],
+        writes: bool,
+    ) -> Result<Self, StartError> {
+        let mut wait = AWAY_FIRST;
+        loop {
+            match Self::open(config, streams, writes).await {
+                Err(StartError::Journal(error)) if is_away(error.as_ref()) => {
+                    let wait_s = wait.as_secs();
+                    tracing::warn!(%error, wait_s, "waits for kafka; until then every request is 503");
+                    sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(AWAY_LONGEST);
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// The contract.
@@ -125,6 +151,11 @@ impl JournalHealth {
         // The journal was closed in order, or never stops.
         std::future::pending().await
     }
+}
+
+/// Whether no broker answered, rather than said something that somebody must mend.
+fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(OpenError::Unreachable { .. }))
 }
 
 /// Opens the embedded journal on a thread for such work: after a crash it reads the last segment.

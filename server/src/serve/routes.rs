@@ -5,7 +5,7 @@
 //! question.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use analytics::live::{Held, Live};
 use analytics::{Analytics, Readable};
@@ -28,6 +28,7 @@ use super::needs;
 use super::problem::problem;
 use super::sockets::Accepted;
 use super::stages::Stages;
+use super::starting;
 use super::tls::Tls;
 use super::views::{self, Meant, Views};
 use crate::access::{Access, Caller, Need, Refusal};
@@ -261,7 +262,8 @@ fn refused<B: hyper::body::Body>(refusal: &Refusal, request: &Request<B>) -> Res
 
 /// What every connection of a server is served with.
 pub(super) struct Front {
-    pub(super) routes: Arc<Routes>,
+    /// Empty until everything is open.
+    pub(super) routes: OnceLock<Arc<Routes>>,
     pub(super) options: HttpOptions,
     /// Absent when HTTP is spoken in plain.
     pub(super) tls: Option<Tls>,
@@ -275,15 +277,22 @@ pub(super) async fn serve(front: Arc<Front>, accepted: Accepted, mut phase: watc
         // An error means that the server is gone, which ends the connection as well.
         let _ = draining.wait_for(|phase| *phase >= Phase::Draining).await;
     };
-    let (routes, options) = (Arc::clone(&front.routes), front.options);
+    let options = front.options;
     // A connection that becomes a WebSocket leaves this function, and takes its place along.
     let place: Arc<dyn Any + Send + Sync> = Arc::new(place);
     let held = Held(Arc::clone(&place));
+    let answering = Arc::clone(&front);
     let service = move |mut request: Request<PacedBody>| {
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(held.clone());
         }
-        Arc::clone(&routes).answer(request)
+        let routes = answering.routes.get().map(Arc::clone);
+        async move {
+            match routes {
+                Some(routes) => routes.answer(request).await,
+                None => starting::respond(&request),
+            }
+        }
     };
     let connection = async {
         let Some(tls) = &front.tls else {

@@ -156,7 +156,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     // Processes around Kafka share no data directory, so each keeps the catalog for itself.
     let own_catalog = writes || config.journal.kind == JournalKind::Kafka;
     let catalog = open_catalog(config, own_catalog)?;
-    let open_journal = OpenJournal::open(config, &streams_of(&catalog), writes).await?;
+    let open_journal = OpenJournal::open_patiently(config, &streams_of(&catalog), writes).await?;
     let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(open_journal.journal()));
     let kafka = config.journal.kind == JournalKind::Kafka;
     // Who takes events only needs no lake; of an embedded journal it must know that it is not an old copy.
