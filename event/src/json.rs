@@ -14,7 +14,7 @@ use arrow_schema::{ArrowError, DataType};
 use serde_json::value::RawValue;
 
 use crate::schema::EXTRA;
-use crate::{FieldType, Moment, StreamDeclaration, TimeUnit};
+use crate::{FieldType, Moment, StreamDeclaration};
 
 /// Writes rows of one batch.
 #[derive(Debug)]
@@ -188,9 +188,7 @@ fn write_value(column: &ArrayRef, kind: &FieldType, row: usize, out: &mut Vec<u8
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
             match unit {
                 None => write_moment(micros, out),
-                Some(TimeUnit::Seconds) => number(micros.div_euclid(1_000_000), out),
-                Some(TimeUnit::Milliseconds) => number(micros.div_euclid(1_000), out),
-                Some(TimeUnit::Microseconds) => number(micros, out),
+                Some(unit) => number(unit.of_micros(micros), out),
             }
         }
         (kind, found) => {

@@ -73,7 +73,7 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, String> {
     Ok(format)
 }
 
-/// Whether `Content-Type` says nothing about events: it is missing, or names a type that is not taken.
+/// Whether `Content-Type` says nothing about the form of events: it is missing, plain text, or a type that is not taken.
 pub(crate) fn is_untyped(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return true;
@@ -85,7 +85,7 @@ pub(crate) fn is_untyped(headers: &HeaderMap) -> bool {
         .next()
         .unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
-    !TYPES.split(", ").any(|taken| taken == media_type)
+    media_type == "text/plain" || !TYPES.split(", ").any(|taken| taken == media_type)
 }
 
 /// Reads `Content-Type` where a body is one JSON document whatever it is called: browsers send a beacon as

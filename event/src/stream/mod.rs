@@ -159,6 +159,16 @@ impl TimeUnit {
     /// Every unit.
     pub const ALL: [Self; 3] = [Self::Seconds, Self::Milliseconds, Self::Microseconds];
 
+    /// Microseconds since 1970 in this unit; what is finer is cut off.
+    #[must_use]
+    pub fn of_micros(self, micros: i64) -> i64 {
+        match self {
+            Self::Seconds => micros.div_euclid(1_000_000),
+            Self::Milliseconds => micros.div_euclid(1_000),
+            Self::Microseconds => micros,
+        }
+    }
+
     /// As a declaration writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

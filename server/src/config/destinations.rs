@@ -8,7 +8,9 @@
 mod tables;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use event::units::parse_duration;
 use event::{StreamDeclaration, StreamName};
 use toml::{Table, Value};
 
@@ -32,6 +34,7 @@ const KEYS: &[&str] = &[
     "table_prefix",
     "group",
     "load_data",
+    "commit_every",
     "tables",
     "exchange",
     "routing_key",
@@ -101,6 +104,8 @@ pub struct DestinationConfig {
     pub group: String,
     /// Whether MySQL may be filled by `LOAD DATA LOCAL`.
     pub load_data: bool,
+    /// How old the oldest row of a transaction of a database may get before it is committed; the kind's own when absent.
+    pub commit_every: Option<Duration>,
     /// Tables that are declared, by stream.
     pub tables: BTreeMap<StreamName, TableConfig>,
     /// Where messages go.
@@ -181,6 +186,30 @@ pub(super) fn destinations(
 }
 
 impl Reading<'_> {
+    fn commit_every(&mut self, kind: Option<DestinationKind>) -> Option<Duration> {
+        let text = self.text("commit_every")?;
+        let (min, max) = (Duration::from_millis(1), Duration::from_secs(60));
+        match parse_duration(&text) {
+            _ if !matches!(
+                kind,
+                None | Some(DestinationKind::Mysql | DestinationKind::Postgres)
+            ) =>
+            {
+                self.problem("commit_every", "only databases have transactions");
+                None
+            }
+            Ok(span) if (min..=max).contains(&span) => Some(span),
+            Ok(_) => {
+                self.problem("commit_every", format!("`{text}` is not from `1ms` to `1m`"));
+                None
+            }
+            Err(error) => {
+                self.problem("commit_every", error.to_string());
+                None
+            }
+        }
+    }
+
     fn destination(&mut self, name: &str) -> Option<DestinationConfig> {
         self.unknown_keys("", self.table, KEYS);
         let kind = self.kind();
@@ -199,6 +228,7 @@ impl Reading<'_> {
                 true
             }
         };
+        let commit_every = self.commit_every(kind);
         let tables = self.tables();
         let messages = self.messages(kind);
         let channels = self.channels(kind);
@@ -214,6 +244,7 @@ impl Reading<'_> {
             table_prefix,
             group,
             load_data,
+            commit_every,
             tables,
             messages,
             channels,

@@ -99,6 +99,10 @@ fn start_one(
         drain: config.shutdown_timeout / 3,
         ..DatabaseOptions::default()
     };
+    let options = DatabaseOptions {
+        commit_every: destination.commit_every.unwrap_or(options.commit_every),
+        ..options
+    };
     let options = match destination.kind {
         DestinationKind::Rabbitmq => RabbitmqDatabase::bounds(options),
         DestinationKind::Mysql | DestinationKind::Postgres => options,

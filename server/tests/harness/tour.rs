@@ -70,8 +70,11 @@ impl Place<'_> {
                 "PATH",
                 std::env::join_paths(folders).expect("no colon in a folder's name"),
             )
-            .env("TIDEMILL_LISTEN", self.listen.to_string())
-            .env("TIDEMILL_URL", format!("http://{}", self.listen));
+            .env("TIDEMILL_LISTEN", self.listen.to_string());
+        // Elsewhere the commands of the page must say where they go.
+        if self.address.ends_with(":8080") {
+            shell.env("TIDEMILL_URL", format!("http://{}", self.listen));
+        }
         shell
     }
 

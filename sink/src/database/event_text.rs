@@ -1,5 +1,6 @@
 //! A whole event as one JSON object: its declared fields by name in the order of the declaration, absent ones left
-//! out, then what `_extra` keeps. A moment is RFC 3339 in UTC with microseconds; JSON values are their own text.
+//! out, then what `_extra` keeps. A moment is RFC 3339 in UTC with microseconds, or a number where it is declared as
+//! one; JSON values are their own text.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
@@ -21,8 +22,12 @@ pub fn write_event(out: &mut Vec<u8>, stream: &StreamDeclaration, batch: &Record
         }
         write_text(out, &field.name);
         out.push(b':');
-        let is_json = matches!(field.kind, FieldType::Json);
-        write_value(out, column.as_ref(), row, is_json);
+        match (&field.kind, column.as_primitive_opt::<TimestampMicrosecondType>()) {
+            (FieldType::Timestamp { unit: Some(unit) }, Some(moments)) => {
+                write_int(out, unit.of_micros(moments.value(row)));
+            }
+            (kind, _) => write_value(out, column.as_ref(), row, matches!(kind, FieldType::Json)),
+        }
     }
     if let Some(extra) = batch
         .column_by_name(EXTRA)
