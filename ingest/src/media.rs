@@ -73,6 +73,21 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, String> {
     Ok(format)
 }
 
+/// Whether `Content-Type` says nothing about events: it is missing, or names a type that is not taken.
+pub(crate) fn is_untyped(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return true;
+    };
+    let media_type = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let media_type = media_type.trim().to_ascii_lowercase();
+    !TYPES.split(", ").any(|taken| taken == media_type)
+}
+
 /// Reads `Content-Type` where a body is one JSON document whatever it is called: browsers send a beacon as
 /// `text/plain`, or without a type.
 ///

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use event::decode::{Envelope, ParameterDecoder};
+use event::decode::{Envelope, Format, ParameterDecoder};
 use event::{Reject, StreamDeclaration, StreamName, Template};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode, Version};
@@ -29,6 +29,8 @@ pub struct PostRoute {
     pub stream: StreamName,
     /// Where a request has its events.
     pub source: PostSource,
+    /// What a body is whose `Content-Type` is missing or none that has events; a 415 when absent.
+    pub untyped: Option<Format>,
     /// What is answered when at least one event is stored; our counts when absent.
     pub answer: Option<FixedAnswer>,
     /// What is answered where it would be 400 or 422.
@@ -70,6 +72,8 @@ pub struct InvalidAnswer {
 pub(crate) struct Post {
     pub(crate) stream: Arc<StreamDeclaration>,
     pub(crate) form: Form,
+    /// What a body without a usable `Content-Type` is.
+    pub(crate) untyped: Option<Format>,
     answer: Option<Success>,
     pub(crate) invalid: Option<InvalidAnswer>,
 }
@@ -95,6 +99,7 @@ impl Post {
         Self {
             stream: Arc::clone(stream),
             form: Form::Body,
+            untyped: None,
             answer: None,
             invalid: None,
         }
@@ -109,6 +114,7 @@ impl Post {
                 PostSource::Envelope(envelope) => Form::Envelope(Arc::new(envelope.clone())),
                 PostSource::Query => Form::Query(ParameterDecoder::new(stream)),
             },
+            untyped: route.untyped,
             answer: route.answer.as_ref().map(|answer| Success {
                 status: answer.status,
                 body: answer.body.as_ref().map(|body| written(body, "")),

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 
 use crate::media::{self, Encoding};
-use crate::post::Form;
+use crate::post::{Form, Post};
 use crate::{IngestOptions, Problem};
 
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -35,7 +35,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Checks the head of a request whose events come in that form. `body_is_empty` is what the transport knows
+    /// Checks the head of a request for that route. `body_is_empty` is what the transport knows
     /// before anything is read.
     ///
     /// # Errors
@@ -43,10 +43,10 @@ impl Head {
     pub(crate) fn check(
         parts: &Parts,
         body_is_empty: bool,
-        form: &Form,
+        post: Option<&Post>,
         options: &IngestOptions,
     ) -> Result<Self, Problem> {
-        let in_query = matches!(form, Form::Query(_));
+        let in_query = post.is_some_and(|post| matches!(post.form, Form::Query(_)));
         // Where the parameters are the event none of them is ours.
         let query = parts.uri.query().filter(|_| !in_query);
         let all_or_nothing = read_query(query.unwrap_or_default())?;
@@ -55,7 +55,7 @@ impl Head {
             let detail = "`Accept` excludes application/json, which is the only form of this answer";
             return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", detail));
         }
-        let format = read_format(parts, form)?;
+        let format = read_format(parts, post)?;
         let encoding = media::encoding(headers).map_err(|detail| {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", detail)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static(media::ENCODINGS))
@@ -90,9 +90,15 @@ impl Head {
     }
 }
 
-/// The format of a body that comes in that form.
-fn read_format(parts: &Parts, form: &Form) -> Result<Format, Problem> {
-    let (format, types) = match form {
+/// The format of a body for that route.
+fn read_format(parts: &Parts, post: Option<&Post>) -> Result<Format, Problem> {
+    if let Some(format) = post
+        .and_then(|post| post.untyped)
+        .filter(|_| media::is_untyped(&parts.headers))
+    {
+        return Ok(format);
+    }
+    let (format, types) = match post.map_or(&Form::Body, |post| &post.form) {
         Form::Body => (media::format(&parts.headers), media::TYPES),
         Form::Envelope(_) => {
             let checked = media::check_document(&parts.headers);

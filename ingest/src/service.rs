@@ -210,8 +210,8 @@ impl Shared {
             };
             return Err(request::method_not_allowed(&parts.method, allow));
         }
-        let form = exchange.post.as_ref().map_or(&Form::Body, |post| &post.form);
-        let head = Head::check(parts, body_is_empty, form, &self.options)?;
+        let post = exchange.post.as_deref();
+        let head = Head::check(parts, body_is_empty, post, &self.options)?;
         Ok((stream, head))
     }
 

@@ -319,6 +319,14 @@ impl Journal for ChainedJournal {
         self.inner.retain(stream, stored)
     }
 
+    fn group_positions<'a>(
+        &'a self,
+        group: &'a str,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<Position>, ReadError>> {
+        self.inner.group_positions(group, stream)
+    }
+
     fn join<'a>(
         &'a self,
         group: &'a str,

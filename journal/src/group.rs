@@ -22,7 +22,8 @@ pub trait GroupMember: Send + Sync {
     /// agreed, and again whenever this process is not part of the group.
     fn assigned(&self) -> watch::Receiver<Assignment>;
 
-    /// Says how far the destination is, for those who look at the group's lag. Returns at once; the newest
+    /// Says how far the destination is, for those who look at the group's lag; the stream may be one that the group
+    /// does not share, as a rollup's source. Returns at once; the newest
     /// position of each partition is published within seconds, or not at all.
     fn committed(&self, stream: &StreamName, position: Position);
 

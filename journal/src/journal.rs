@@ -147,6 +147,19 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
         stored: &'a [Position],
     ) -> BoxFuture<'a, Result<(), ReadError>>;
 
+    /// How far a group has said that it is with a stream, where it has said so. A journal whose groups leave nothing
+    /// behind knows of none.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the journal cannot be asked, or does not have the stream.
+    fn group_positions<'a>(
+        &'a self,
+        _group: &'a str,
+        _stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<Position>, ReadError>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
     /// Joins the group of that name, whose members share the partitions of `streams`. A journal that only one
     /// process reads gives every partition to whoever asks.
     ///

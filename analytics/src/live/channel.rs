@@ -50,15 +50,23 @@ pub(super) struct Pool {
     rings: AtomicUsize,
     /// Turns of clients that read the journal for themselves.
     pub(super) turns: Arc<Semaphore>,
+    /// How long a turn lasts; what is left then is read again in another one.
+    pub(super) turn_time: Duration,
 }
 
 impl Pool {
-    pub(super) fn new(journal: Arc<dyn Journal>, memory_bytes: usize, turns: usize) -> Self {
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        memory_bytes: usize,
+        turns: usize,
+        turn_time: Duration,
+    ) -> Self {
         Self {
             journal,
             memory_bytes,
             rings: AtomicUsize::new(0),
             turns: Arc::new(Semaphore::new(turns)),
+            turn_time,
         }
     }
 

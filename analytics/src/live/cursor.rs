@@ -4,26 +4,24 @@
 //! turns that few have at once and for a short time; so it gets every event that there is, and costs little. What
 //! retention has removed is named to it, and it goes on behind that. Nobody waits for a client: what a slow one holds is bounded, and rings do not wait.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arrow_array::BooleanArray;
 use event::{Offset, Partition, Position};
 use journal::ReadError;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::block::Block;
 use super::channel::{Channel, READ_BYTES, decode};
 use super::place::{Begin, Place};
 use super::ring::Look;
 use super::stored::{Stored, stored};
+use super::turn::Turn;
 use crate::QueryError;
 use crate::parameters::Filter;
 
-/// How long a client may keep what it read in its turn; what is left then is read again in another one.
-const TURN_TIME: Duration = Duration::from_secs(10);
 /// Events of one partition until the next one has its turn.
 const EVENTS_EACH: u64 = 256;
 /// How long the journal may take to give what it has.
@@ -48,7 +46,7 @@ struct Reading {
     partition: Partition,
     next: Place,
     open: Option<Open>,
-    own: Option<Own>,
+    own: Option<Turn>,
 }
 
 /// The block that is being gone through.
@@ -59,15 +57,6 @@ struct Open {
     /// The rows that pass; all when absent.
     mask: Option<BooleanArray>,
     row: usize,
-}
-
-/// What was read from the journal for this client alone.
-#[derive(Debug)]
-struct Own {
-    blocks: VecDeque<Arc<Block>>,
-    since: Instant,
-    #[expect(dead_code, reason = "what counts is that it lives")]
-    turn: OwnedSemaphorePermit,
 }
 
 /// What a client gets next. The number is its partition's, which is where the cursor's id then begins.
@@ -183,11 +172,7 @@ impl Cursor {
             ("from", from.to_owned()),
         ];
         metrics::counter!("tidemill_live_catch_up_reads_total", &labels).increment(1);
-        self.readings[number].own = Some(Own {
-            blocks: blocks.into(),
-            since: Instant::now(),
-            turn,
-        });
+        self.readings[number].own = Some(Turn::new(blocks, turn, channel.pool.turn_time));
         Ok(None)
     }
 
@@ -239,13 +224,6 @@ impl Reading {
         filter: &Filter,
         out: &mut Vec<u8>,
     ) -> Result<bool, QueryError> {
-        if self
-            .own
-            .as_ref()
-            .is_some_and(|own| own.since.elapsed() > TURN_TIME)
-        {
-            (self.own, self.open) = (None, None);
-        }
         loop {
             if let Some(open) = &mut self.open
                 && let Some(block) = open.block.upgrade()
@@ -278,17 +256,9 @@ impl Reading {
         }
     }
 
-    /// The block of what was read for this client that the place lies in; those before it go.
+    /// The block of what was read for this client that the place lies in, as long as its turn lasts.
     fn own_block(&mut self) -> Option<Arc<Block>> {
-        let own = self.own.as_mut()?;
-        while own
-            .blocks
-            .front()
-            .is_some_and(|block| block.to <= self.next.offset)
-        {
-            own.blocks.pop_front();
-        }
-        let block = own.blocks.front().map(Arc::clone);
+        let block = self.own.as_ref()?.block_at(self.next);
         if block.is_none() {
             self.own = None;
         }

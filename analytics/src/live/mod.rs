@@ -30,6 +30,7 @@ mod shape;
 mod socket;
 mod sse;
 mod stored;
+mod turn;
 mod watching;
 
 use std::collections::{BTreeMap, HashMap};
@@ -57,6 +58,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// After how many milliseconds a browser comes back.
 const RETRY_MS: u32 = 1_000;
+/// How long what a client has read for itself is kept for it.
+const TURN_TIME: Duration = Duration::from_secs(10);
 
 /// Bounds and defaults.
 #[derive(Clone, Debug)]
@@ -178,7 +181,7 @@ impl Live {
         }
         Ok(Self {
             inner: Arc::new(Inner {
-                pool: Arc::new(Pool::new(journal, options.memory_bytes, options.turns)),
+                pool: Arc::new(Pool::new(journal, options.memory_bytes, options.turns, TURN_TIME)),
                 streams,
                 routes: declared,
                 clients: Arc::new(Semaphore::new(options.clients_max.min(Semaphore::MAX_PERMITS))),

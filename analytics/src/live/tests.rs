@@ -22,6 +22,8 @@ use super::place::{Begin, Place};
 use super::shape::Shape;
 use crate::parameters::Filter;
 
+/// Clients of the model may do nothing for longer.
+const TURN_TIME: Duration = Duration::from_millis(2);
 const PARTITIONS: u32 = 3;
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -246,7 +248,7 @@ impl World {
         let shape = Shape::event(&stream);
         let shown: Arc<dyn Gate> = Arc::<TestGate>::clone(&gate);
         Self {
-            pool: Arc::new(Pool::new(Arc::new(journal.clone()), 6 << 10, 2)),
+            pool: Arc::new(Pool::new(Arc::new(journal.clone()), 6 << 10, 2, TURN_TIME)),
             source: Source::new(stream, shape, Some(shown), None, None),
             journal,
             gate,

@@ -129,7 +129,11 @@ impl Rollups {
                 every: i64::try_from(rollup.every.as_micros()).unwrap_or(i64::MAX),
                 rows_max: rollup.rows,
                 flush_on_stop: rollup.flush_on_stop,
-                group: format!("{}.{}", options.group, stream.name),
+                group: match &rollup.group {
+                    Some(group) => group.clone(),
+                    None => format!("{}.{}", options.group, stream.name),
+                },
+                named_group: rollup.group.is_some(),
                 retry: options.retry,
                 aggregate,
                 table: table_of(stream.name.clone()),

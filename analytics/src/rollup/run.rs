@@ -179,6 +179,10 @@ impl Run<'_> {
         self.tip.places = ranges.iter().map(|range| (range.partition, range.to)).collect();
         let position = Position::new(Partition(0), Offset(end));
         self.member.committed(&self.worker.stream.name, position);
+        for range in &ranges {
+            let counted = Position::new(Partition(range.partition), Offset(range.to.offset));
+            self.member.committed(&self.worker.source.name, counted);
+        }
         metrics::counter!("tidemill_rollup_windows_total", &self.worker.labels()).increment(count);
         metrics::counter!("tidemill_rollup_source_rows_total", &self.worker.labels()).increment(rows);
         Ok(())

@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pub(super) rows_max: u64,
     pub(super) flush_on_stop: bool,
     pub(super) group: String,
+    /// Whether somebody chose the group, which may have counted the source before there was this rollup.
+    pub(super) named_group: bool,
     pub(super) retry: [Duration; 2],
     pub(super) aggregate: Aggregate,
     pub(super) journal: Arc<dyn Journal>,
@@ -166,10 +168,14 @@ impl Worker {
             });
         }
         let known = self.known().await?;
-        let partitions = 0..self.journal.partitions(&self.source.name);
-        let places: Vec<Place> = partitions
-            .map(|partition| tip.places.get(&partition).copied().unwrap_or_default())
-            .collect();
+        let places = match tip.last {
+            None if self.named_group => self.counted_before(&known).await?,
+            _ => {
+                let partitions = 0..self.journal.partitions(&self.source.name);
+                let place = |partition| tip.places.get(&partition).copied().unwrap_or_default();
+                partitions.map(place).collect()
+            }
+        };
         tracing::info!(rollup = self.name(), last = ?tip.last, "computes the rollup");
         Ok(Run {
             windows: Windows::new(self.every, self.rows_max, &places, tip.window_end),
@@ -180,6 +186,26 @@ impl Worker {
             journal,
             member,
         })
+    }
+
+    /// Where the first window begins: where whoever was in this group before has said that it is.
+    async fn counted_before(&self, known: &Known) -> Result<Vec<Place>, RollupError> {
+        let source = &self.source.name;
+        let mut places = vec![Place::default(); known.ends.len()];
+        for position in self.journal.group_positions(&self.group, source).await? {
+            let number = position.partition.0 as usize;
+            // A position beyond the end is one of a topic that was there before this one.
+            if let Some((place, end)) = places.get_mut(number).zip(known.ends.get(number))
+                && position.offset <= *end
+            {
+                place.offset = position.offset.0;
+            }
+        }
+        if places.iter().any(|place| place.offset > 0) {
+            let (rollup, group) = (self.name(), &self.group);
+            tracing::info!(rollup, group, "begins behind what its group has counted before");
+        }
+        Ok(places)
     }
 
     fn read(&self, places: &[Place]) -> Lanes {

@@ -64,36 +64,45 @@ struct World {
 }
 
 impl World {
-    /// Records of three rows each, of which the last id comes again in the next record.
-    async fn new(records: i64) -> Self {
+    async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut options = EmbeddedOptions::new(directory.path().join("journal"));
         options.disk_reserve_bytes = 0;
         let journal = EmbeddedJournal::open(options).expect("a journal");
-        let stream = stream();
-        for record in 0..records {
-            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(2 * record..2 * record + 3));
-            let batch = Batch {
-                stream: stream.name.clone(),
-                partition: Partition(0),
-                version: 1,
-                spans: vec![Span {
-                    rows: 3,
-                    trace_id: TraceId::from_bytes([1; 16]),
-                    received_at: record,
-                    idempotency_key: None,
-                    producer: None,
-                }],
-                rows: RecordBatch::try_from_iter([("id", ids)]).expect("one column"),
-            };
-            journal.append(vec![batch]).await.expect("durable");
-        }
         let shared: Arc<dyn Journal> = Arc::<EmbeddedJournal>::clone(&journal);
         Self {
             _directory: directory,
-            stream,
+            stream: stream(),
             journal,
             kept: TailKept::new(shared),
+        }
+    }
+
+    /// Three rows of which the last id comes again in the next record.
+    fn batch(&self, record: u64) -> Batch {
+        let first = 2 * record.cast_signed();
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + 3));
+        Batch {
+            stream: self.stream.name.clone(),
+            partition: Partition(0),
+            version: 1,
+            spans: vec![Span {
+                rows: 3,
+                trace_id: TraceId::from_bytes([1; 16]),
+                received_at: first,
+                idempotency_key: None,
+                producer: None,
+            }],
+            rows: RecordBatch::try_from_iter([("id", ids)]).expect("one column"),
+        }
+    }
+
+    /// Appends records up to an offset.
+    async fn append(&self, to: u64) {
+        let end = self.journal.end(&self.stream.name).await.expect("an end")[0];
+        for record in end.offset.0..to {
+            let appended = self.journal.append(vec![self.batch(record)]).await;
+            appended.expect("durable");
         }
     }
 
@@ -127,21 +136,7 @@ impl World {
 
     /// The numbers of the rows that are kept of a record.
     fn numbers(&self, offset: u64) -> Result<Vec<i32>, QueryError> {
-        let ids: ArrayRef = Arc::new(Int64Array::from(vec![0; 3]));
-        let batch = Batch {
-            stream: self.stream.name.clone(),
-            partition: Partition(0),
-            version: 1,
-            spans: vec![Span {
-                rows: 3,
-                trace_id: TraceId::from_bytes([1; 16]),
-                received_at: 0,
-                idempotency_key: None,
-                producer: None,
-            }],
-            rows: RecordBatch::try_from_iter([("id", ids)]).expect("one column"),
-        };
-        let rows = schema::to_lake(&batch, Offset(offset), &self.stream)?;
+        let rows = schema::to_lake(&self.batch(offset), Offset(offset), &self.stream)?;
         let rows = self.kept.keep(&self.stream.name, Partition(0), rows)?;
         let numbers = column(&rows, schema::ROW)?.as_primitive::<Int32Type>();
         Ok(numbers.values().to_vec())
@@ -156,7 +151,8 @@ impl World {
 
 #[tokio::test]
 async fn records_in_hand_are_decided_as_those_that_are_read() {
-    let world = World::new(40).await;
+    let world = World::new().await;
+    world.append(10).await;
     assert!(
         world.decide_on(0, 3).await.is_none(),
         "nobody has asked yet what is known"
@@ -170,16 +166,20 @@ async fn records_in_hand_are_decided_as_those_that_are_read() {
     }
     assert!(matches!(world.numbers(10), Err(QueryError::Moved(_))));
     // Some of them are decided already; a gap is not gone over here.
+    world.append(14).await;
     let more = world.decide_on(8, 14).await.expect("goes on");
     assert_eq!(world.numbers(13).expect("decided"), [1, 2]);
+    world.append(16).await;
     assert!(world.decide_on(15, 16).await.is_none());
     drop((held, more));
 }
 
 #[tokio::test]
 async fn decisions_go_when_the_lake_has_the_records_and_nobody_needs_them() {
-    let world = World::new(40).await;
+    let world = World::new().await;
+    world.append(10).await;
     let first = world.decide(0, 10, &[]).await.expect("decides");
+    world.append(20).await;
     let watching = world.decide_on(4, 20).await.expect("goes on");
     let later = world.decide(15, 20, &[]).await.expect("decides");
     assert_eq!(world.bounds(), (0, 20), "the first one may still look");
@@ -187,6 +187,7 @@ async fn decisions_go_when_the_lake_has_the_records_and_nobody_needs_them() {
     drop(world.decide(15, 20, &[]).await.expect("decides"));
     assert_eq!(world.bounds(), (4, 20));
     drop(watching);
+    world.append(30).await;
     drop(world.decide(15, 30, &[]).await.expect("decides"));
     assert_eq!(world.bounds(), (15, 30));
     assert!(matches!(world.numbers(14), Err(QueryError::Moved(_))));

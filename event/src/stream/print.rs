@@ -92,6 +92,9 @@ impl Rollup {
         if self.flush_on_stop {
             add("flush_on_stop", true.into());
         }
+        if let Some(group) = &self.group {
+            add("group", group.clone().into());
+        }
         table
     }
 }

@@ -50,6 +50,9 @@ pub struct Rollup {
     pub sql: String,
     /// Whether an ordered shutdown ends the open window, rather than leaving it to the next start.
     pub flush_on_stop: bool,
+    /// The consumer group that elects who computes it, instead of one that is named after the stream. It shows how far
+    /// the source is counted, and where it has said so before there is a row, the first one begins there.
+    pub group: Option<String>,
 }
 
 /// Whether a rollup can have a field of this type.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use event::decode::Envelope;
+use event::decode::{Envelope, Format};
 use event::{StreamName, Template};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -23,6 +23,7 @@ fn route(path: &str, source: PostSource) -> PostRoute {
         path: path.to_owned(),
         stream: StreamName::parse("numbers").unwrap(),
         source,
+        untyped: None,
         answer: None,
         invalid: None,
     }
@@ -67,6 +68,10 @@ fn options() -> IngestOptions {
                 ..route("/body", PostSource::Body)
             },
             route("/plain", envelope),
+            PostRoute {
+                untyped: Some(Format::Json),
+                ..route("/untyped", PostSource::Body)
+            },
         ],
         ..IngestOptions::default()
     }
@@ -125,6 +130,28 @@ async fn a_route_without_answers_of_its_own_says_the_counts() {
     assert_eq!(empty.json()["type"], "urn:tidemill:problem:no-events");
     let none = server.post("/plain", JSON, b"{}").await;
     assert_eq!(none.json()["type"], "urn:tidemill:problem:invalid-envelope");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_say_what_it_is_is_what_the_route_says() {
+    let server = start().await;
+    let form = "content-type: application/x-www-form-urlencoded\r\n";
+    for (headers, body) in [
+        ("", &b"[{\"n\":1},\n{\"n\":2}]"[..]),
+        (form, b"{\"n\":\n3}"),
+        // What is said counts.
+        (
+            "content-type: application/x-ndjson\r\n",
+            b"{\"n\":4}\n{\"n\":5}\n",
+        ),
+    ] {
+        let answer = server.post("/untyped", headers, body).await;
+        assert_eq!(answer.status, 200, "{headers}");
+    }
+    assert_eq!(server.journal.rows("numbers"), 5);
+    let latin = "content-type: application/json; charset=latin1\r\n";
+    assert_eq!(server.post("/untyped", latin, b"{\"n\":6}").await.status, 415);
+    assert_eq!(server.post("/body", form, b"{\"n\":6}").await.status, 415);
 }
 
 #[tokio::test]

@@ -42,7 +42,9 @@ pub(super) struct KafkaMember {
 /// What the member and its thread share.
 struct State {
     group: String,
+    /// What the group shares, by topic.
     streams: BTreeMap<String, StreamName>,
+    /// The topics of all streams: a position may be one of a stream that the group does not share.
     topics: BTreeMap<StreamName, String>,
     assigned: watch::Sender<Assignment>,
     /// Positions that are not published yet.
@@ -51,16 +53,17 @@ struct State {
 }
 
 impl KafkaMember {
-    pub(super) fn join(inner: &Inner, group: &str, topics: Vec<Arc<Topic>>) -> Result<Self, ReadError> {
+    pub(super) fn join(inner: &Inner, group: &str, topics: &[&Arc<Topic>]) -> Result<Self, ReadError> {
         let state = Arc::new(State {
             group: group.to_owned(),
             streams: topics
                 .iter()
                 .map(|topic| (topic.name.clone(), topic.stream.clone()))
                 .collect(),
-            topics: topics
+            topics: inner
+                .topics
                 .iter()
-                .map(|topic| (topic.stream.clone(), topic.name.clone()))
+                .map(|(stream, topic)| (stream.clone(), topic.name.clone()))
                 .collect(),
             assigned: watch::Sender::new(Arc::default()),
             positions: Mutex::default(),
@@ -182,15 +185,18 @@ impl State {
         list.elements().iter().filter_map(share).collect()
     }
 
-    /// Publishes the newest positions of partitions that are still this member's.
+    /// Publishes the newest positions of partitions that are still this member's, or that the group does not share.
     fn commit(&self, client: &Client, mode: CommitMode) {
         let positions = std::mem::take(&mut *lock(&self.positions));
         let assigned = Arc::clone(&self.assigned.borrow());
         let mut list = TopicPartitionList::new();
         for (key, position) in positions {
-            let Some(topic) = self.topics.get(&key.0).filter(|_| assigned.contains(&key)) else {
+            let Some(topic) = self.topics.get(&key.0) else {
                 continue;
             };
+            if self.streams.contains_key(topic) && !assigned.contains(&key) {
+                continue;
+            }
             let offset = rdkafka::Offset::Offset(i64::try_from(position.offset.0).unwrap_or(i64::MAX));
             if let Err(error) = list.add_partition_offset(topic, position.partition.0 as i32, offset) {
                 tracing::debug!(%error, topic, "a position is not published");

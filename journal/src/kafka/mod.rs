@@ -250,6 +250,18 @@ impl Journal for KafkaJournal {
         ready(Ok(())).boxed()
     }
 
+    fn group_positions<'a>(
+        &'a self,
+        group: &'a str,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<Position>, ReadError>> {
+        async move {
+            let topic = self.topic_of(stream)?;
+            watermarks::of_group(&self.inner, topic, group).await
+        }
+        .boxed()
+    }
+
     fn join<'a>(
         &'a self,
         group: &'a str,
@@ -257,8 +269,7 @@ impl Journal for KafkaJournal {
     ) -> BoxFuture<'a, Result<Box<dyn GroupMember>, ReadError>> {
         async move {
             let topics: Result<Vec<_>, _> = streams.iter().map(|stream| self.topic_of(stream)).collect();
-            let topics = topics?.into_iter().map(Arc::clone).collect();
-            let member = KafkaMember::join(&self.inner, group, topics)?;
+            let member = KafkaMember::join(&self.inner, group, &topics?)?;
             Ok(Box::new(member) as Box<dyn GroupMember>)
         }
         .boxed()

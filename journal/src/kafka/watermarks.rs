@@ -12,8 +12,10 @@ use event::{Offset, Partition, Position};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use tokio::time::sleep;
 
+use super::client::{Consumer, Listener, create};
 use super::error::{describe, read_error};
 use super::topic::Topic;
 use super::{Inner, lock};
@@ -66,6 +68,42 @@ pub(super) async fn starts(inner: &Arc<Inner>, topic: &Arc<Topic>) -> Result<Vec
     let by_partition = starts.iter().map(|start| (start.partition, start.offset));
     *lock(&topic.starts.0) = Some((asked, by_partition.collect()));
     Ok(starts)
+}
+
+/// How far a group has said that it is.
+pub(super) async fn of_group(
+    inner: &Arc<Inner>,
+    topic: &Arc<Topic>,
+    group: &str,
+) -> Result<Vec<Position>, ReadError> {
+    let (asked, topic, group) = (Arc::clone(inner), Arc::clone(topic), group.to_owned());
+    let asking = move || {
+        let listener = Listener {
+            voice: Arc::clone(&asked.voice),
+        };
+        // A client of its own, which is no member: groups are asked about once in a while.
+        let client: Consumer =
+            create(&asked.options.joining(&group), listener).map_err(|error| ReadError::Unavailable {
+                message: error.to_string(),
+            })?;
+        let mut partitions = TopicPartitionList::with_capacity(topic.partitions as usize);
+        for partition in topic.every_partition() {
+            partitions.add_partition(&topic.name, partition.0 as i32);
+        }
+        let found = client.committed_offsets(partitions, asked.options.timeout);
+        let found = found.map_err(|error| read_error(&error))?;
+        let position = |element: &TopicPartitionListElem<'_>| {
+            let rdkafka::Offset::Offset(offset) = element.offset() else {
+                return None;
+            };
+            let partition = Partition(u32::try_from(element.partition()).ok()?);
+            Some(Position::new(partition, Offset(u64::try_from(offset).ok()?)))
+        };
+        Ok(found.elements().iter().filter_map(position).collect())
+    };
+    tokio::task::spawn_blocking(asking)
+        .await
+        .map_err(|_| ReadError::Closed)?
 }
 
 /// Says whether a reader can begin at a position, with a question only where what is known does not tell.

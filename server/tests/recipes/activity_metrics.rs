@@ -1,6 +1,7 @@
 //! R2: what users do, as the clients of the activity service send it.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -37,9 +38,47 @@ fn surface(program: &Program) {
         400
     );
     let counted = "SELECT count(*), count(DISTINCT user_id), count(*) FILTER (WHERE activity_type = 'page_view'), \
-                   count(page_url), count(referrer) FROM user_activity";
+                   count(page_url), count(referrer) FROM user_activity WHERE user_id <> 'somebody'";
     until("all activities are there", || program.rows(counted)[0][0] == 60);
     assert_eq!(program.rows(counted), [json!([60, 10, 20, 60, 60])]);
+}
+
+/// A topic, as other programs use it.
+struct Topic<'a> {
+    brokers: &'a str,
+    name: &'a str,
+}
+
+impl Topic<'_> {
+    /// Writes a message so many times.
+    fn produce(&self, message: &Value, count: usize) {
+        let mut client = Command::new("kcat");
+        client.args(["-b", self.brokers, "-P", "-t", self.name]);
+        let mut running = client.stdin(Stdio::piped()).spawn().expect("kcat runs");
+        let lines = format!("{message}\n").repeat(count);
+        let mut input = running.stdin.take().expect("it has one");
+        input.write_all(lines.as_bytes()).expect("written");
+        drop(input);
+        assert!(running.wait().expect("it ends").success());
+    }
+
+    /// Reads what a group has not read yet, and says so to the group. Gives how many messages there were.
+    fn consume(&self, group: &str) -> usize {
+        let mut client = Command::new("kcat");
+        client.args([
+            "-b",
+            self.brokers,
+            "-G",
+            group,
+            "-e",
+            "-q",
+            "-X",
+            "auto.offset.reset=earliest",
+        ]);
+        let read = client.arg(self.name).output().expect("kcat runs");
+        assert!(read.status.success(), "{read:?}");
+        String::from_utf8_lossy(&read.stdout).lines().count()
+    }
 }
 
 #[test]
@@ -102,11 +141,19 @@ fn activity_metrics_keeps_activities_in_kafka_and_postgresql() {
         file("activity-metrics", "tidemill.toml"),
         file("activity-metrics", "servers.toml"),
     ];
-    let program = Program::start_with(
-        folder.path(),
-        &["--config", &files[0], "--config", &files[1]],
-        &variables,
-    );
+    let start = || {
+        let arguments = ["--config", &files[0], "--config", &files[1]];
+        Program::start_with(folder.path(), &arguments, &variables)
+    };
+    // What the old consumer has counted is in the topic, and its group says so.
+    assert!(start().stop().success(), "the topic is made");
+    let old = Topic {
+        brokers: &kafka,
+        name: &name,
+    };
+    old.produce(&activity("somebody", "page_view", 1), 7);
+    assert_eq!(old.consume(&name), 7);
+    let program = start();
     surface(&program);
     // The table as the original made it, by itself.
     let ask = |statement: &str| postgres(database.as_str(), statement).unwrap_or_default();
@@ -129,6 +176,7 @@ fn activity_metrics_keeps_activities_in_kafka_and_postgresql() {
          created_at timestamp without time zone"
     );
     assert!(program.stop().success());
+    assert_eq!(old.consume(&name), 0, "the group has counted everything");
     postgres(&url, &format!("DROP DATABASE {name} WITH (FORCE)")).expect("dropped");
 }
 

@@ -249,6 +249,9 @@ impl Server {
     pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
         mysql_url()?;
         let folder = tempfile::tempdir().expect("a folder");
+        // Of several at once that share a directory of temporary files some fail.
+        let temporary = folder.path().join("temporary");
+        std::fs::create_dir(&temporary).expect("a folder");
         let installed = Command::new("mariadb-install-db")
             .args([
                 "--no-defaults",
@@ -257,6 +260,7 @@ impl Server {
             ])
             .arg(format!("--user={}", user()))
             .arg(format!("--datadir={}", folder.path().join("data").display()))
+            .arg(format!("--tmpdir={}", temporary.display()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()

@@ -10,7 +10,7 @@ use crate::stream::rollup::{Rollup, WINDOW_ROWS_MAX, WINDOW_SPAN, can_be_compute
 use crate::stream::{FieldDeclaration, RecordFormat, StreamDeclaration, UnknownFields};
 use crate::units::{format_duration, parse_duration};
 
-const ROLLUP_KEYS: &[&str] = &["from", "every", "rows", "sql", "flush_on_stop"];
+const ROLLUP_KEYS: &[&str] = &["from", "every", "rows", "sql", "flush_on_stop", "group"];
 
 impl Parser {
     /// The section of a stream, if it has one.
@@ -65,6 +65,7 @@ impl Parser {
             rows: rows?,
             sql: sql?,
             flush_on_stop: self.boolean(&section, "flush_on_stop"),
+            group: self.text(&section, "group").filter(|group| !group.is_empty()),
         })
     }
 

@@ -6,13 +6,14 @@
 //! stream = "user_events"
 //! envelope = "events"                           # the member of the body that has the events
 //! envelope_fields = { appName = "app_name" }    # other members → fields of every event
+//! content_type = "application/json"             # what a body is that does not say so
 //! answer  = { status = 200, body = { status = "ok" } }
 //! invalid = { status = 400, body = { error = "Invalid payload" } }
 //! ```
 
 use std::collections::BTreeMap;
 
-use event::decode::Envelope;
+use event::decode::{Envelope, Format};
 use event::{StreamDeclaration, StreamName};
 use http::StatusCode;
 use ingest::{FixedAnswer, InvalidAnswer, PostRoute, PostSource};
@@ -28,6 +29,8 @@ pub struct PostConfig {
     pub stream: StreamName,
     /// Where a request has them.
     pub source: PostSource,
+    /// What a body is whose `Content-Type` is missing or none that has events.
+    pub untyped: Option<Format>,
     /// What is answered when at least one is stored; our counts when absent.
     pub answer: Option<AnswerConfig>,
     /// What is answered where it would be 400 or 422.
@@ -39,6 +42,7 @@ const KEYS: &[&str] = &[
     "envelope",
     "envelope_fields",
     "from",
+    "content_type",
     "answer",
     "invalid",
 ];
@@ -68,12 +72,33 @@ pub(super) fn read(reading: &mut Reading<'_>, path: &RoutePath) -> Option<PostCo
     }
     let stream = reading.stream();
     let source = source(reading, stream);
+    let untyped = untyped(reading, &source);
     Some(PostConfig {
         stream: stream?.name.clone(),
         source,
+        untyped,
         answer,
         invalid,
     })
+}
+
+/// `content_type`: what a body counts as that does not say what it is.
+fn untyped(reading: &mut Reading<'_>, source: &PostSource) -> Option<Format> {
+    let format = match reading.word("content_type", &["application/json", "application/x-ndjson"])? {
+        "application/json" => Format::Json,
+        _ => Format::Ndjson,
+    };
+    match source {
+        PostSource::Query => reading.problem("content_type", "and `from = \"query\"` contradict each other"),
+        PostSource::Envelope(_) if format == Format::Ndjson => {
+            reading.problem(
+                "content_type",
+                "an envelope is a JSON document: `application/json`",
+            );
+        }
+        PostSource::Envelope(_) | PostSource::Body => {}
+    }
+    Some(format)
 }
 
 fn source(reading: &mut Reading<'_>, stream: Option<&StreamDeclaration>) -> PostSource {
@@ -138,6 +163,7 @@ impl PostConfig {
             path: path.to_string(),
             stream: self.stream.clone(),
             source: self.source.clone(),
+            untyped: self.untyped,
             answer: self.answer.as_ref().map(|answer| FixedAnswer {
                 status: status(answer),
                 body: answer.body.clone(),
