@@ -10,9 +10,12 @@ use lake::PartitionRows;
 
 use crate::QueryError;
 use crate::parameters::column;
+use crate::tail::batch_bytes;
 
-/// Rows that are given at once, with what else the last one's record has.
+/// Rows, and bytes of them, that are given at once: with whatever else has been read by then, and what else the last
+/// one's record has.
 const ROWS: usize = 8_192;
+const BYTES: usize = 1 << 20;
 
 /// Reads them in order. Its methods block.
 pub(crate) struct WholeRecords {
@@ -20,6 +23,7 @@ pub(crate) struct WholeRecords {
     /// Read and not given yet.
     rows: Vec<RecordBatch>,
     count: usize,
+    bytes: usize,
     done: bool,
 }
 
@@ -36,6 +40,7 @@ impl WholeRecords {
             source,
             rows: Vec::new(),
             count: 0,
+            bytes: 0,
             done: false,
         }
     }
@@ -47,26 +52,31 @@ impl WholeRecords {
         }
         while let Some(batch) = self.source.next_rows()? {
             // Of the record that is read last there may be more.
-            if self.count >= ROWS
+            if (self.count >= ROWS || self.bytes >= BYTES)
                 && let Some((at, offset)) = last_record(&batch)?
                 && (at > 0 || !self.continues(offset)?)
             {
                 if at > 0 {
                     self.rows.push(batch.slice(0, at));
                 }
-                let rest = batch.slice(at, batch.num_rows() - at);
-                self.count = rest.num_rows();
-                let rows = std::mem::replace(&mut self.rows, vec![rest]);
+                let rows = std::mem::take(&mut self.rows);
+                (self.count, self.bytes) = (0, 0);
+                self.push(batch.slice(at, batch.num_rows() - at));
                 let to = Offset(offset);
                 return Ok(Some(Records { rows, to }));
             }
-            self.count += batch.num_rows();
-            self.rows.push(batch);
+            self.push(batch);
         }
         self.done = true;
         let rows = std::mem::take(&mut self.rows);
         let to = self.source.end();
         Ok(Some(Records { rows, to }))
+    }
+
+    fn push(&mut self, batch: RecordBatch) {
+        self.count += batch.num_rows();
+        self.bytes += batch_bytes(&batch);
+        self.rows.push(batch);
     }
 
     /// Whether the rows so far end within the record at that offset.

@@ -377,3 +377,6 @@ impl std::fmt::Debug for Hold {
         f.debug_tuple("Hold").field(&self.from).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
