@@ -15,10 +15,15 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Where ports are looked for: below the range from which systems take the port of an outgoing connection, so
 /// that no client of the tests sits on the port of a server that is about to be started again.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// For how long a port that was ours may be somebody's until another one is taken.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// As much of a log as an error shows, in bytes and in lines.
 const LOG_TAIL_BYTES: u64 = 16 << 10;
@@ -90,7 +95,7 @@ impl Home {
     pub(super) fn choose_ports(&mut self, names: &[&str]) -> Result<Vec<TcpListener>, String> {
         let mut held = Vec::new();
         for name in names {
-            let listener = match self.value(name).parse().ok().and_then(bind) {
+            let listener = match self.value(name).parse().ok().and_then(bind_again) {
                 Some(listener) => listener,
                 None => free_port()?,
             };
@@ -156,6 +161,19 @@ fn parse_values(text: &str) -> BTreeMap<String, String> {
 
 fn bind(port: u16) -> Option<TcpListener> {
     TcpListener::bind(("127.0.0.1", port)).ok()
+}
+
+/// The same with a port that was ours before. Of a server that was killed the first thread may be gone while others
+/// still have its sockets, so it is tried for a moment: its clients know this port.
+fn bind_again(port: u16) -> Option<TcpListener> {
+    let begun = Instant::now();
+    loop {
+        let bound = bind(port);
+        if bound.is_some() || begun.elapsed() > PORT_PATIENCE {
+            return bound;
+        }
+        sleep(Duration::from_millis(20));
+    }
 }
 
 /// A listener on a port that nobody has: a random one of ours, or else whichever the system gives.
