@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -75,6 +76,8 @@ impl Client {
     pub(crate) fn posting(seed: u64, addresses: Vec<SocketAddr>, events: fn(u64, u64) -> String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
+        let soak = std::env::var_os("TIDEMILL_SOAK").is_some();
+        let pause = Duration::from_millis(if soak { 100 } else { 5 });
         let thread = std::thread::spawn(move || {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             while !stopping.load(Ordering::Relaxed) {
@@ -84,6 +87,8 @@ impl Client {
                 let path = "/v1/streams/user_activity/events";
                 // Whether it was taken is not asked: the source itself says what there is.
                 let _ = request(address, "POST", path, &headers, body.as_bytes());
+                // Every row is recounted, and one answer has them all.
+                std::thread::sleep(pause);
             }
         });
         Self { stop, thread }
