@@ -3,18 +3,16 @@
 //! Every question has a limit here and on the server; whoever does not answer in time loses the connection.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use postgres::{Parameters, Trust};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config};
 
-use super::tls::{self, Trust};
 use super::{PATIENCE, UrlError};
 use crate::AssignError;
 use crate::retry::locked;
@@ -42,33 +40,15 @@ pub(super) struct Settings {
 
 /// Reads a URL.
 pub(super) fn settings(url: &str) -> Result<Settings, UrlError> {
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(UrlError::Postgres);
-    }
-    let (place, query) = url.split_once('?').unwrap_or((url, ""));
-    let (mut mode, mut root, mut kept) = (None, None, Vec::new());
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some(("sslmode", "disable")) => mode = Some(SslMode::Disable),
-            Some(("sslmode", "prefer")) => mode = Some(SslMode::Prefer),
-            Some(("sslmode", "require" | "verify-full")) => mode = Some(SslMode::Require),
-            Some(("sslmode", _)) => return Err(UrlError::Postgres),
-            Some(("sslrootcert", path)) => root = Some(PathBuf::from(path)),
-            _ => kept.push(pair),
-        }
-    }
-    let mut config: Config = format!("{place}?{}", kept.join("&"))
-        .trim_end_matches('?')
+    let parameters = Parameters::split(url).map_err(|_| UrlError::Postgres)?;
+    let mut config: Config = parameters
+        .url
         .parse()
         .map_err(|_: tokio_postgres::Error| UrlError::Postgres)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(UrlError::Postgres);
     }
-    let mode = mode.unwrap_or(if root.is_some() {
-        SslMode::Require
-    } else {
-        SslMode::Prefer
-    });
+    let (mode, trust) = parameters.tls(None).map_err(|_| UrlError::Postgres)?;
     config
         .ssl_mode(mode)
         .connect_timeout(PATIENCE)
@@ -76,12 +56,6 @@ pub(super) fn settings(url: &str) -> Result<Settings, UrlError> {
     if config.get_application_name().is_none() {
         config.application_name("tidemill assign");
     }
-    let trust = match (mode, root) {
-        (SslMode::Require, Some(path)) => Trust::File(path),
-        (SslMode::Require, None) => Trust::WebRoots,
-        (_, Some(_)) => return Err(UrlError::Postgres),
-        (_, None) => Trust::Any,
-    };
     Ok(Settings { config, trust })
 }
 
@@ -139,7 +113,8 @@ impl Database {
 
     async fn connect(&self) -> Result<Connection, AssignError> {
         const OPERATION: &str = "connect to postgres";
-        let tls = tls::connector(&self.settings.trust).map_err(|error| unavailable(OPERATION, error))?;
+        let tls = postgres::connector(&self.settings.trust)
+            .map_err(|error| unavailable(OPERATION, format!("read {error}")))?;
         let connected = self.settings.config.connect(tls).await;
         let (client, driver) = connected.map_err(|error| failed(OPERATION, &error))?;
         let driver = Handle::current().spawn(async move {

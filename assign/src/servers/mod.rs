@@ -27,7 +27,6 @@ mod queue;
 mod rounds;
 mod schema;
 mod seats;
-mod tls;
 mod transactions;
 
 use std::fmt;

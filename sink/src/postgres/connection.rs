@@ -19,7 +19,6 @@ use tokio_postgres::{Client, Row};
 
 use super::error::{Verdict, failure, verdict};
 use super::options::Settings;
-use super::tls;
 use crate::database::DatabaseError;
 
 /// Settings that servers from version 14 have, and only on some systems: a client that is gone is noticed while
@@ -46,7 +45,10 @@ impl Connection {
     /// Connects, authenticates and sets what the rest relies on.
     pub(super) async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
         const OPERATION: &str = "connect";
-        let tls = tls::connector(&settings.trust)?;
+        let tls = postgres::connector(&settings.trust).map_err(|message| DatabaseError::Denied {
+            operation: "read the certificates that the server's must be signed by",
+            message,
+        })?;
         // Whoever takes connections has a shorter limit; this one is for whoever has none.
         let connected = timeout(settings.statement_timeout, settings.config.connect(tls))
             .await

@@ -31,7 +31,6 @@ mod positions;
 mod present;
 mod session;
 mod table;
-mod tls;
 mod wire;
 
 use std::fmt;

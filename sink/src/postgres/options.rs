@@ -7,8 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use postgres::{Parameters, Trust, UrlError};
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 
 /// The name that the server's views show, unless the URL says another one.
 const APPLICATION: &str = "tidemill";
@@ -33,15 +33,14 @@ pub enum PostgresUrlError {
     UnusedRoot,
 }
 
-/// What the server's certificate must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Anything: TLS is used when it is offered, against who listens and not against who stands in between.
-    Any,
-    /// Signed by one of Mozilla's roots, for the host's name.
-    WebRoots,
-    /// Signed by a certificate of this PEM file, for the host's name.
-    File(PathBuf),
+impl From<UrlError> for PostgresUrlError {
+    fn from(error: UrlError) -> Self {
+        match error {
+            UrlError::Scheme => Self::Malformed,
+            UrlError::SslMode => Self::SslMode,
+            UrlError::UnusedRoot => Self::UnusedRoot,
+        }
+    }
 }
 
 /// How to reach a server, and how long its answers may take.
@@ -107,18 +106,8 @@ impl Settings {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(PostgresUrlError::NoHost);
         }
-        let file = options.ca_file.clone().or(parameters.root);
-        let mode = match (parameters.ssl_mode, &file) {
-            (None, Some(_)) => SslMode::Require,
-            (mode, _) => mode.unwrap_or(SslMode::Prefer),
-        };
+        let (mode, trust) = parameters.tls(options.ca_file.clone())?;
         config.ssl_mode(mode);
-        let trust = match (mode, file) {
-            (SslMode::Require, Some(path)) => Trust::File(path),
-            (SslMode::Require, None) => Trust::WebRoots,
-            (_, Some(_)) => return Err(PostgresUrlError::UnusedRoot),
-            (_, None) => Trust::Any,
-        };
         if config.get_application_name().is_none() {
             config.application_name(APPLICATION);
         }
@@ -134,49 +123,6 @@ impl Settings {
             statement_timeout: options.statement_timeout,
             lock_timeout: options.lock_timeout,
         })
-    }
-}
-
-/// A URL without the parameters that the client does not know.
-struct Parameters {
-    url: String,
-    ssl_mode: Option<SslMode>,
-    root: Option<PathBuf>,
-}
-
-impl Parameters {
-    fn split(url: &str) -> Result<Self, PostgresUrlError> {
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err(PostgresUrlError::Malformed);
-        }
-        let (place, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut kept = Vec::new();
-        let mut ssl_mode = None;
-        let mut root = None;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("sslmode", mode)) => {
-                    ssl_mode = Some(match mode {
-                        "disable" => SslMode::Disable,
-                        "prefer" => SslMode::Prefer,
-                        "require" | "verify-full" => SslMode::Require,
-                        _ => return Err(PostgresUrlError::SslMode),
-                    });
-                }
-                Some(("sslrootcert", path)) => {
-                    // One pair, so that the decoder of forms can be asked.
-                    let decoded = url::form_urlencoded::parse(path.as_bytes()).next();
-                    root = decoded.map(|(path, _)| PathBuf::from(path.as_ref()));
-                }
-                _ => kept.push(pair),
-            }
-        }
-        let url = if kept.is_empty() {
-            place.to_owned()
-        } else {
-            format!("{place}?{}", kept.join("&"))
-        };
-        Ok(Self { url, ssl_mode, root })
     }
 }
 

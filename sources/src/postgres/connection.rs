@@ -4,13 +4,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use postgres::{Parameters, Trust};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row};
 
-use super::tls::{self, Trust};
 use crate::SourceError;
 
 /// Longest time to connect.
@@ -41,8 +41,12 @@ impl Server {
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         const FORM: &str = "is not a URL of PostgreSQL: expected `postgres://user:password@host:port/database`, with \
              everything but letters, digits and `-._~` percent-encoded";
-        let (url, mode, trust) = tls::split(url)?;
-        let mut config: Config = url.parse().map_err(|_: tokio_postgres::Error| FORM.to_owned())?;
+        let parameters = Parameters::split(url).map_err(|error| error.to_string())?;
+        let (mode, trust) = parameters.tls(None).map_err(|error| error.to_string())?;
+        let mut config: Config = parameters
+            .url
+            .parse()
+            .map_err(|_: tokio_postgres::Error| FORM.to_owned())?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("names no host".to_owned());
         }
@@ -69,7 +73,10 @@ impl Connection {
     /// Connects and sets what the rest relies on.
     pub(crate) async fn open(server: &Server) -> Result<Self, SourceError> {
         const OPERATION: &str = "connect to PostgreSQL";
-        let tls = tls::connector(&server.trust)?;
+        let tls = postgres::connector(&server.trust).map_err(|message| SourceError::Away {
+            operation: "read the certificates that the server's must be signed by",
+            message,
+        })?;
         let connected = timeout(CONNECT_WITHIN, server.config.connect(tls)).await;
         let connected = connected.map_err(|_| SourceError::late(OPERATION, CONNECT_WITHIN))?;
         let (client, driver) = connected.map_err(|error| failure(OPERATION, &error))?;

@@ -1,7 +1,7 @@
 //! An outbox table of PostgreSQL: others write rows, and each becomes an event once its transaction has committed.
 //!
 //! `options.rs` says what table; `plan.rs` looks at the table and writes the statements; `relay.rs` brings rows into the
-//! journal; `responses.rs` brings answers from a queue into the table; `connection.rs` and `tls.rs` speak to the server.
+//! journal; `responses.rs` brings answers from a queue into the table; `connection.rs` speaks to the server.
 //!
 //! # Why a state column and row locks
 //! The numbers of a sequence are given out before their transactions commit, so `id > last` passes over rows whose
@@ -24,7 +24,6 @@ mod options;
 mod plan;
 mod relay;
 mod responses;
-mod tls;
 
 pub(crate) use connection::{Connection, Server};
 pub use options::{OutboxOptions, ResponsesOptions, StateColumn};

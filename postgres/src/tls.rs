@@ -1,10 +1,5 @@
-//! TLS to PostgreSQL: what its certificate must be, as the destinations of this program have it.
-//!
-//! `sslmode` in the URL: `disable`; `prefer` (the default: TLS when the server offers it, any certificate); `require` and
-//! `verify-full` (a certificate for the host's name that one of Mozilla's roots has signed, or one of the file that
-//! `sslrootcert` names).
+//! TLS to the server: what its certificate must be, by [`Trust`].
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,30 +9,22 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What the server's certificate must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Anything.
-    Any,
-    /// Signed by one of Mozilla's roots.
-    WebRoots,
-    /// Signed by a certificate of this PEM file.
-    File(PathBuf),
-}
+use crate::Trust;
 
 /// What makes TLS of a connection, if the server and the URL want it.
 ///
 /// # Errors
-/// What is wrong with the file of certificates.
-pub(super) fn connector(trust: &Trust) -> Result<MakeRustlsConnect, String> {
-    let provider = Arc::new(ring::default_provider());
+/// What is wrong with the file of certificates; it may be there at the next try.
+pub fn connector(trust: &Trust) -> Result<MakeRustlsConnect, String> {
     match trust {
         Trust::Any => {
+            let provider = Arc::new(ring::default_provider());
             let any = Arc::new(AnyCertificate(Arc::clone(&provider)));
             let config = builder(provider)?
                 .dangerous()
-                .with_custom_certificate_verifier(any);
-            Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
+                .with_custom_certificate_verifier(any)
+                .with_no_client_auth();
+            Ok(MakeRustlsConnect::new(config))
         }
         Trust::WebRoots => {
             // An error means that the process has chosen its provider already, which is as good.
@@ -45,7 +32,7 @@ pub(super) fn connector(trust: &Trust) -> Result<MakeRustlsConnect, String> {
             Ok(MakeRustlsConnect::with_webpki_roots())
         }
         Trust::File(path) => {
-            let told = |error: &dyn std::fmt::Display| format!("read `{}`: {error}", path.display());
+            let told = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
             let mut roots = RootCertStore::empty();
             for certificate in CertificateDer::pem_file_iter(path).map_err(|error| told(&error))? {
                 let certificate = certificate.map_err(|error| told(&error))?;
@@ -54,8 +41,10 @@ pub(super) fn connector(trust: &Trust) -> Result<MakeRustlsConnect, String> {
             if roots.is_empty() {
                 return Err(told(&"it has no certificate"));
             }
-            let config = builder(provider)?.with_root_certificates(roots);
-            Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
+            let config = builder(Arc::new(ring::default_provider()))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Ok(MakeRustlsConnect::new(config))
         }
     }
 }
@@ -68,7 +57,7 @@ fn builder(
         .map_err(|error| error.to_string())
 }
 
-/// Takes any certificate. That the server has its key is still checked.
+/// Takes any certificate, as `sslmode=prefer` means. That the server has its key is still checked.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
