@@ -24,6 +24,7 @@ use super::place::Place;
 use super::ring::Ring;
 use super::shape::Shape;
 use super::stored::{Stored, stored};
+use super::wakings::Wakings;
 use crate::{Kept, QueryError};
 
 /// Bytes of records that are read at once.
@@ -35,10 +36,6 @@ const GATE_TIME: Duration = Duration::from_secs(5);
 /// Waits after a failure, doubling.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
-/// A client that is woken takes a system call and a little more: so much time is left between two wakings of a
-/// channel for each of its clients, in which what comes is gathered. A thousand of them are woken 20 times a second.
-const PACE_EACH: Duration = Duration::from_micros(50);
-const PACE_LONGEST: Duration = Duration::from_millis(100);
 
 /// What all channels share.
 #[derive(Debug)]
@@ -101,8 +98,7 @@ pub(super) struct Channel {
     pub(super) pool: Arc<Pool>,
     /// One for each partition, by its number.
     pub(super) rings: Vec<Ring>,
-    /// Counts what came.
-    changed: watch::Sender<u64>,
+    wakings: Arc<Wakings>,
     feeds: Mutex<JoinSet<()>>,
 }
 
@@ -178,7 +174,7 @@ impl Channel {
             kept: source.kept.clone(),
             pool: Arc::clone(pool),
             rings: ends.iter().map(|end| Ring::new(end.offset)).collect(),
-            changed: watch::channel(0).0,
+            wakings: Wakings::new(),
             feeds: Mutex::default(),
         });
         let mut feeds = channel.feeds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,13 +192,14 @@ impl Channel {
             };
             feeds.spawn(feed.run());
         }
+        feeds.spawn(Arc::clone(&channel.wakings).run());
         drop(feeds);
         channel
     }
 
     /// Changes whenever there is more.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        self.wakings.subscribe()
     }
 
     /// Lets go of what is above today's share of each ring.
@@ -215,14 +212,7 @@ impl Channel {
         if let Some(ring) = self.rings.get(partition.0 as usize) {
             ring.push(blocks, self.pool.share());
         }
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// The time that must pass until everybody is woken again.
-    fn pace(&self) -> Duration {
-        let wakings = self.changed.receiver_count() * self.rings.len();
-        let wakings = u32::try_from(wakings).unwrap_or(u32::MAX);
-        PACE_EACH.saturating_mul(wakings).min(PACE_LONGEST)
+        self.wakings.wake();
     }
 }
 
@@ -340,18 +330,15 @@ impl Feed {
             let Some(blocks) = decoded else {
                 return Ok(Pause::Moved);
             };
-            self.give(blocks).await?;
+            self.give(blocks)?;
         }
     }
 
-    /// Gives the next blocks, and then time to those who are woken.
-    async fn give(&mut self, blocks: Vec<Arc<Block>>) -> Result<(), Pause> {
+    /// Gives the next blocks.
+    fn give(&mut self, blocks: Vec<Arc<Block>>) -> Result<(), Pause> {
         let channel = self.channel.upgrade().ok_or(Pause::Ended)?;
         self.at = blocks.last().map_or(self.at, |block| block.to);
         channel.push(self.partition, blocks);
-        let pace = channel.pace();
-        drop(channel);
-        sleep(pace).await;
         Ok(())
     }
 
@@ -370,7 +357,7 @@ impl Feed {
         let what = (&self.stream, &self.shape);
         let found = stored(table, what, self.partition, Place::record(self.at), below).await;
         match found.map_err(Pause::Failed)? {
-            Stored::Blocks(blocks) => self.give(blocks).await.map(|()| true),
+            Stored::Blocks(blocks) => self.give(blocks).map(|()| true),
             Stored::From(begin) => Err(Pause::Gone(begin)),
             Stored::Nothing => Err(failed("the lake has less than its newest version")),
         }

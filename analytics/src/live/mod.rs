@@ -31,6 +31,7 @@ mod socket;
 mod sse;
 mod stored;
 mod turn;
+mod wakings;
 mod watching;
 
 use std::collections::{BTreeMap, HashMap};
