@@ -1,0 +1,1 @@
+select min("timestamp"), max("timestamp"), min(distance), max(distance) from running
