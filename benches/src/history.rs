@@ -10,13 +10,12 @@ use serde_json::{Map, Value, json};
 
 use crate::Anything;
 
-/// Appends a line with `measured` in it, and gives the file. `load` is the load average before anything was
+/// When, of which commit and on which machine something is measured. `load` is the load average before anything was
 /// measured: figures beside others' work say little.
 ///
 /// # Errors
-/// When the commit or the machine cannot be found out, or the line not be written.
-pub fn append(load: f64, measured: Map<String, Value>) -> Result<PathBuf, Anything> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// When the commit or the machine cannot be found out.
+pub fn head(load: f64) -> Result<Map<String, Value>, Anything> {
     let mut line = Map::new();
     for (key, value) in [
         ("date", json!(said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?)),
@@ -30,11 +29,38 @@ pub fn append(load: f64, measured: Map<String, Value>) -> Result<PathBuf, Anythi
     ] {
         line.insert(key.to_owned(), value);
     }
-    line.extend(measured);
-    let path = folder.join("history.jsonl");
+    Ok(line)
+}
+
+/// Appends a line with the head of a run and what was `measured`, and gives the file.
+///
+/// # Errors
+/// When the line cannot be written.
+pub fn append(mut head: Map<String, Value>, measured: Map<String, Value>) -> Result<PathBuf, Anything> {
+    head.extend(measured);
+    let path = file();
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-    file.write_all(format!("{}\n", Value::Object(line)).as_bytes())?;
+    file.write_all(format!("{}\n", Value::Object(head)).as_bytes())?;
     Ok(path)
+}
+
+/// The recorded runs, oldest first.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn lines() -> Result<Vec<Value>, Anything> {
+    let path = file();
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(&path)?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let read: Result<Vec<_>, _> = lines.map(serde_json::from_str).collect();
+    read.map_err(|error| format!("read `{}`: {error}", path.display()).into())
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("history.jsonl")
 }
 
 fn git(arguments: &[&str]) -> Result<String, Anything> {

@@ -3,8 +3,13 @@
 //! Everything is seeded, so that two runs measure the same work.
 
 pub mod history;
+pub mod kafka;
+pub mod load;
 pub mod process;
 pub mod processors;
+pub mod report;
+pub mod spread;
+pub mod sync_probe;
 
 use std::path::Path;
 use std::sync::Arc;

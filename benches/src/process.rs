@@ -12,7 +12,7 @@ use serde_json::Value;
 use server::load::ask::ask;
 
 use crate::Anything;
-use crate::processors::Moment;
+use crate::processors::{self, Moment};
 
 /// How long start and end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -105,6 +105,20 @@ impl Process {
         &self.address
     }
 
+    /// Seconds of processor time that it has used, with the processes that it started.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn cpu_seconds(&self) -> Result<f64, Anything> {
+        processors::of_tree(self.child.id())
+    }
+
+    /// Its anonymous memory as it is now, in bytes; 0 when it is gone.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        rss_anon(&PathBuf::from(format!("/proc/{}/status", self.child.id()))).unwrap_or(0)
+    }
+
     /// The counters of processor time as they are now.
     ///
     /// # Errors
@@ -120,6 +134,19 @@ impl Process {
     pub async fn readiness(&self) -> Result<Value, Anything> {
         let answer = ask(&self.address, http::Request::get("/readyz"), "").await?;
         Ok(serde_json::from_slice(&answer.body)?)
+    }
+
+    /// Records of the journal that its sink has not read; none when it has no sink.
+    ///
+    /// # Errors
+    /// As [`Self::readiness`].
+    pub async fn lag(&self) -> Result<Option<u64>, Anything> {
+        let ready = self.readiness().await?;
+        let of = |streams: &Vec<Value>| {
+            let lags = streams.iter().filter_map(|stream| stream["lag_records"].as_u64());
+            lags.sum()
+        };
+        Ok(ready["sink"].as_array().map(of))
     }
 
     /// Stops it in order, and gives the peak of its anonymous memory in bytes.

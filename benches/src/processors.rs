@@ -3,7 +3,7 @@
 //! Wall-clock figures of a machine that does other work too say little; seconds of processor time say what a thing
 //! costs anywhere, and what everybody else used says how far a figure is to be believed.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Anything;
 
@@ -16,7 +16,7 @@ const OWN: [usize; 2] = [11, 12];
 const CHILDREN: [usize; 2] = [13, 14];
 
 /// Seconds of processor time, by who used them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Used {
     /// The server that is measured.
     pub server_s: f64,
@@ -67,6 +67,57 @@ impl Moment {
 /// When `/proc` cannot be read.
 pub fn of_children() -> Result<f64, Anything> {
     of_process("self", CHILDREN)
+}
+
+/// Seconds of everybody on the machine.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn of_everybody() -> Result<f64, Anything> {
+    of_machine()
+}
+
+/// Seconds of this program.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn of_this_program() -> Result<f64, Anything> {
+    of_process("self", OWN)
+}
+
+/// Seconds of a process and of all that descend from it: SQL runs in processes of its own.
+///
+/// # Errors
+/// When `/proc` cannot be read, or the process is gone.
+pub fn of_tree(root: u32) -> Result<f64, Anything> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // Processes end while they are listed.
+        if let Some(parent) = std::fs::read_to_string(format!("/proc/{id}/stat"))
+            .ok()
+            .and_then(parent_in)
+        {
+            parents.push((id, parent));
+        }
+    }
+    let mut seconds = of_process(&root.to_string(), OWN)?;
+    let mut found = vec![root];
+    while let Some(one) = found.pop() {
+        for (id, _) in parents.iter().filter(|(_, parent)| *parent == one) {
+            seconds += of_process(&id.to_string(), OWN).unwrap_or(0.0);
+            found.push(*id);
+        }
+    }
+    Ok(seconds)
+}
+
+fn parent_in(stat: String) -> Option<u32> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// How many programs wanted a core in the last minute.

@@ -86,7 +86,7 @@ fn install_deny(folder: &Path) -> Result<(), String> {
 /// What starts and watches Tidemill elsewhere: Compose files and Kubernetes' against their schemas, scripts by
 /// shellcheck, rules and boards by `deploy/check.py`.
 pub(crate) fn deployment() -> Result<(), String> {
-    let bin = python_with(PACKAGES)?;
+    let bin = python_with("python-checks", PACKAGES)?;
     let compose = ["--builtin-schema", "vendor.compose-spec"];
     check(&bin, "check-jsonschema", &[&compose[..], COMPOSE_FILES].concat())?;
     let kubernetes = files("deploy/kubernetes/0*.yaml")?;
@@ -120,9 +120,9 @@ fn files(pattern: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// The programs of a virtual environment that has these packages. A change of the list makes another one.
-fn python_with(packages: &[&str]) -> Result<PathBuf, String> {
-    let environment = build_directory()?.join("python-checks");
+/// The programs of a virtual environment of that name that has these packages. A change of the list makes it anew.
+pub(crate) fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let environment = build_directory()?.join(name);
     let (bin, done) = (environment.join("bin"), environment.join("packages"));
     let wanted = packages.join("\n");
     if std::fs::read_to_string(&done).is_ok_and(|had| had == wanted) {

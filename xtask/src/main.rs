@@ -5,15 +5,16 @@
 //! built in one profile (`--release`) and with one selection of targets, because each other combination
 //! compiles DataFusion once more.
 
+mod bench;
 mod cargo;
 mod checks;
 mod services;
 mod suite;
 mod tracker;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use cargo::{build_directory, cargo, run};
+use cargo::cargo;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -28,7 +29,8 @@ usage: cargo xtask COMMAND
   tracker     the tracker in TypeScript: its tests, its build, and the real binary in a real browser
   demo        builds the page at /demo into server/src/serve/demo; with --check looks whether it is up to date
   soak        the fault tests with full counts (hours: TIDEMILL_SOAK=1)
-  bench       criterion and the end-to-end scenarios, writes a line to benches/history.jsonl
+  bench       criterion and the end-to-end scenarios: target/bench/report.html, a line in benches/history.jsonl;
+              bench peers: the same work by others; bench growth: what more of something costs
   coverage    line coverage of the tests as HTML (needs `cargo install cargo-llvm-cov`)";
 
 fn main() -> ExitCode {
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
         "tracker" => tracker::everything(),
         "demo" => tracker::demo(&rest),
         "soak" => suite::soak(&rest),
-        "bench" => bench(&rest),
+        "bench" => bench::bench(&rest),
         "coverage" => cargo(&["llvm-cov", "--release", "--workspace", "--html"], &[]),
         _ => {
             eprintln!("{USAGE}");
@@ -60,28 +62,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Criterion first, whose figures the scenarios write down with their own. `--quick` shortens both; everything
-/// else that is said goes to the scenarios. Servers are used when they are up.
-fn bench(rest: &[String]) -> Result<(), String> {
-    let quick = rest.iter().any(|argument| argument == "--quick");
-    let mut arguments = vec!["bench", "--profile", "release", "--workspace", "--bench", "*"];
-    if quick {
-        arguments.extend(["--", "--quick"]);
-    }
-    cargo(&arguments, &[])?;
-    // An example among the targets keeps the features of all dependencies as they are for tests.
-    cargo(
-        &["build", "--release", "--workspace", "--bins", "--examples"],
-        &[],
-    )?;
-    let scenarios = build_directory()?.join("release/scenarios");
-    let shown = format!("{} {}", scenarios.display(), rest.join(" "));
-    run(
-        Command::new(scenarios)
-            .args(rest)
-            .envs(services::reached().unwrap_or_default()),
-        shown.trim_end(),
-    )
 }

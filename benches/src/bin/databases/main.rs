@@ -55,6 +55,7 @@ fn run() -> Result<(), Anything> {
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let load = processors::load_average()?;
+    let head = history::head(load)?;
     println!("load average before: {load}");
     let directory = process::directory()?;
     runtime.block_on(post(directory.path(), arguments.events))?;
@@ -70,7 +71,7 @@ fn run() -> Result<(), Anything> {
         let mut line = Map::new();
         line.insert("events".to_owned(), json!(arguments.events));
         line.insert("databases".to_owned(), json!(measured));
-        let path = history::append(load, line)?;
+        let path = history::append(head, line)?;
         println!("\nappended a line to {}", path.display());
     }
     Ok(())

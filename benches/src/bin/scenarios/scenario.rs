@@ -1,31 +1,43 @@
-//! The scenarios, and how one of them is measured.
-
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+//! The scenarios: what is sent, how, and to what.
 
 use benches::Anything;
-use benches::process::{self, Process};
-use benches::processors::Used;
-use serde::Serialize;
-use serde_json::Value;
-use server::load::generate::{EVENTS_MAX, GeneratorOptions, Starter};
-use server::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Source, Target};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use server::load::generate::Starter;
+use server::load::replay::BatchSize;
 
+use self::Beat::{Closed, HalfOf, Rate};
 use self::Place::{Embedded, Kafka};
-use crate::kafka::{self, Topics};
-
-/// How long the sink may take to have its partitions, and to catch up before the measurement says that it did not.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::arguments::{Arguments, PaceAsked};
+use crate::dataset::Dataset;
 
 /// One way to send.
 pub(super) struct Scenario {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) place: Place,
-    batch: BatchSize,
-    connections: usize,
-    pace: Pace,
+    pub(super) load: Load,
+    pub(super) batch: Option<BatchSize>,
+    pub(super) connections: usize,
+    pub(super) beat: Beat,
+}
+
+/// What is sent.
+pub(super) enum Load {
+    /// Events that are made on the way, no two alike.
+    Made(Starter),
+    /// Somebody's files.
+    Files(Box<Dataset>),
+}
+
+/// When requests begin.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Beat {
+    /// When the connection has its last answer.
+    Closed,
+    /// So that there are so many events a second.
+    Rate(f64),
+    /// Half as many a second as another scenario reached in this run.
+    HalfOf(&'static str),
+    /// By the time in each event, so many times as fast.
+    Events { field: String, speed: f64 },
 }
 
 /// Where events become durable.
@@ -38,148 +50,158 @@ pub(super) enum Place {
 }
 
 const MIB: BatchSize = BatchSize::Bytes(1 << 20);
-
 const ONE: BatchSize = BatchSize::Events(1);
 const HUNDRED: BatchSize = BatchSize::Events(100);
 
-pub(super) static SCENARIOS: [Scenario; 8] = [
-    closed("running_1mib", Embedded, MIB, 4),
-    closed("running_100_events", Embedded, HUNDRED, 64),
-    closed("running_single", Embedded, ONE, 64),
-    // The only one whose latency is what a client with a schedule of its own sees.
-    Scenario {
-        name: "running_single_5000_per_second",
-        place: Embedded,
-        batch: ONE,
-        connections: 64,
-        pace: Pace::Rate(5_000.0),
-    },
-    closed("kafka_running_1mib", Kafka("ingest"), MIB, 4),
-    closed("kafka_running_1mib_8_connections", Kafka("ingest"), MIB, 8),
-    closed("kafka_running_100_events", Kafka("ingest"), HUNDRED, 64),
-    closed("kafka_running_1mib_with_sink", Kafka("all"), MIB, 4),
+/// Name, place, batch, connections and beat of those that send `running`. Half of a maximum follows its maximum.
+const RUNNING: [(&str, Place, BatchSize, usize, Beat); 12] = [
+    ("running_1mib", Embedded, MIB, 4, Closed),
+    ("running_1mib_half", Embedded, MIB, 16, HalfOf("running_1mib")),
+    ("running_100_events", Embedded, HUNDRED, 64, Closed),
+    (
+        "running_100_events_half",
+        Embedded,
+        HUNDRED,
+        64,
+        HalfOf("running_100_events"),
+    ),
+    ("running_single", Embedded, ONE, 64, Closed),
+    ("running_single_half", Embedded, ONE, 64, HalfOf("running_single")),
+    ("running_single_5000_per_second", Embedded, ONE, 64, Rate(5_000.0)),
+    ("kafka_running_1mib", Kafka("ingest"), MIB, 4, Closed),
+    (
+        "kafka_running_1mib_8_connections",
+        Kafka("ingest"),
+        MIB,
+        8,
+        Closed,
+    ),
+    ("kafka_running_100_events", Kafka("ingest"), HUNDRED, 64, Closed),
+    ("kafka_running_1mib_with_sink", Kafka("all"), MIB, 4, Closed),
+    (
+        "kafka_running_1mib_with_sink_half",
+        Kafka("all"),
+        MIB,
+        16,
+        HalfOf("kafka_running_1mib_with_sink"),
+    ),
 ];
 
-/// A scenario whose connections send as soon as they are free.
-const fn closed(name: &'static str, place: Place, batch: BatchSize, connections: usize) -> Scenario {
-    Scenario {
-        name,
-        place,
-        batch,
-        connections,
-        pace: Pace::FullSpeed,
-    }
-}
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-pub(super) struct Measured {
-    connections: usize,
-    pub(super) report: Report,
-    /// Processor time from the first request to the last answer.
-    pub(super) used: Used,
-    /// The most anonymous memory that the server had, in bytes, looked at every 50 ms.
-    pub(super) rss_anon_peak: u64,
-    /// Records that the sink had not read when the last answer came; none when the process has no sink.
-    lag_records: Option<u64>,
-    /// Seconds from then until it had read all; none when it did not within two minutes.
-    pub(super) lag_gone_s: Option<f64>,
-}
-
-impl Measured {
-    /// Whether there is a sink, and it had not caught up within two minutes.
-    pub(super) fn is_behind(&self) -> bool {
-        self.lag_records.is_some() && self.lag_gone_s.is_none()
-    }
+/// All of them: those of `running`, and every other starter stream in bodies of 1 MiB.
+pub(super) fn all() -> Vec<Scenario> {
+    let running = RUNNING
+        .into_iter()
+        .map(|(name, place, batch, connections, beat)| Scenario {
+            name: name.to_owned(),
+            place,
+            load: Load::Made(Starter::Running),
+            batch: Some(batch),
+            connections,
+            beat,
+        });
+    let others = Starter::ALL
+        .into_iter()
+        .filter(|starter| *starter != Starter::Running);
+    let others = others.map(|starter| Scenario {
+        name: format!("{}_1mib", starter.name()),
+        place: Embedded,
+        load: Load::Made(starter),
+        batch: Some(MIB),
+        connections: 4,
+        beat: Closed,
+    });
+    running.chain(others).collect()
 }
 
 impl Scenario {
-    /// Sends for so many seconds to a server of its own.
+    /// The one that the arguments describe, if they describe one.
     ///
     /// # Errors
-    /// When something does not start or answer; what went wrong with requests is in the report.
-    pub(super) async fn measure(&self, seconds: u64) -> Result<Measured, Anything> {
-        let topics = match self.place {
-            Place::Embedded => None,
-            Place::Kafka(_) => Some(Topics::new(kafka::brokers().ok_or("needs KAFKA_BROKERS")?)?),
+    /// When its declaration or its files cannot be used.
+    pub(super) fn of(arguments: &Arguments) -> Result<Option<Self>, Anything> {
+        let load = match (&arguments.declaration, arguments.starter) {
+            (Some(declaration), _) => {
+                let stream = arguments.stream.as_deref();
+                Load::Files(Box::new(Dataset::open(&arguments.datasets, declaration, stream)?))
+            }
+            (None, Some(starter)) => Load::Made(starter),
+            (None, None) => return Ok(None),
         };
-        let config = match (&topics, self.place) {
-            (Some(topics), Place::Kafka(roles)) => topics.configuration(roles),
-            _ => String::new(),
-        };
-        let directory = process::directory()?;
-        let server = Process::start(directory.path(), &config)?;
-        wait_for_sink(&server).await?;
-        let before = server.processors()?;
-        let report = self.send(&server, seconds).await?;
-        let used = before.until(&server.processors()?);
-        let ended = Instant::now();
-        let lag_records = lag(&server.readiness().await?);
-        let mut left = lag_records;
-        while left.is_some_and(|left| left > 0) && ended.elapsed() < PATIENCE {
-            sleep(Duration::from_millis(20)).await;
-            left = lag(&server.readiness().await?);
-        }
-        Ok(Measured {
-            connections: self.connections,
-            report,
-            used,
-            rss_anon_peak: server.stop()?,
-            lag_records,
-            lag_gone_s: (left == Some(0)).then(|| ended.elapsed().as_secs_f64()),
-        })
-    }
-
-    async fn send(&self, server: &Process, seconds: u64) -> Result<Report, Anything> {
-        let source = Source::Generated {
-            starter: Starter::Running,
-            count: EVENTS_MAX,
-            options: GeneratorOptions {
-                users: 100_000,
-                seed: 1,
+        let beat = match arguments.pace {
+            PaceAsked::Full => Closed,
+            PaceAsked::Rate(rate) => Rate(rate),
+            PaceAsked::Events => Beat::Events {
+                field: match &load {
+                    Load::Files(dataset) => dataset.time_path()?,
+                    // Events that are made on the way know their own.
+                    Load::Made(_) => String::new(),
+                },
+                speed: arguments.speed,
             },
         };
-        let target = Target::parse(
-            &format!("http://{}", server.address()),
-            Some(Starter::Running.name()),
-        )?;
-        let options = Options {
-            connections: self.connections,
-            batch: Some(self.batch),
-            pace: self.pace.clone(),
-            duration: Some(Duration::from_secs(seconds)),
-            ..Options::new(source, target)
+        let name = match &load {
+            Load::Made(starter) => starter.name(),
+            Load::Files(dataset) => dataset.stream.name.as_str(),
         };
-        Ok(replay::run(options, Arc::new(Progress::default()), CancellationToken::new()).await?)
+        let pace = match arguments.pace {
+            PaceAsked::Full => "full_speed".to_owned(),
+            PaceAsked::Rate(rate) => format!("{rate}_per_second"),
+            PaceAsked::Events => format!("own_pace_{}_times", arguments.speed),
+        };
+        Ok(Some(Self {
+            name: format!("{name}_{pace}"),
+            place: Embedded,
+            load,
+            batch: arguments.batch,
+            connections: arguments.connections,
+            beat,
+        }))
     }
-}
 
-/// Waits until the sink, if there is one, has its partition: members of a group take some seconds to agree.
-async fn wait_for_sink(server: &Process) -> Result<(), Anything> {
-    let begun = Instant::now();
-    loop {
-        let ready = server.readiness().await?;
-        let running = |one: &Value| one["stream"] == Starter::Running.name();
-        if ready["sink"]
-            .as_array()
-            .is_none_or(|streams| streams.iter().any(running))
-        {
-            return Ok(());
+    /// The stream that its events are of.
+    pub(super) fn stream(&self) -> &str {
+        match &self.load {
+            Load::Made(starter) => starter.name(),
+            Load::Files(dataset) => dataset.stream.name.as_str(),
         }
-        if begun.elapsed() > PATIENCE {
-            return Err("the sink gets no partition".into());
-        }
-        sleep(Duration::from_millis(20)).await;
     }
-}
 
-/// Records of the journal that the sink has not read; none when the process has no sink.
-fn lag(ready: &Value) -> Option<u64> {
-    let streams = ready["sink"].as_array()?;
-    Some(
-        streams
-            .iter()
-            .filter_map(|stream| stream["lag_records"].as_u64())
-            .sum(),
-    )
+    /// Whether it is looked for how soon events are visible to SQL: where latency is a claim.
+    pub(super) fn looks_for_visible(&self) -> bool {
+        matches!(self.beat, HalfOf(_)) && self.stream() == Starter::Running.name()
+    }
+
+    /// What is sent how, in one sentence.
+    pub(super) fn about(&self) -> String {
+        let events = match &self.load {
+            Load::Made(starter) => format!("{} events made on the way, no two alike", starter.name()),
+            Load::Files(dataset) => {
+                let names = dataset.files.iter().filter_map(|file| file.file_name());
+                let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+                format!("{} events of {}", dataset.stream.name, names.join(", "))
+            }
+        };
+        let bodies = match self.batch {
+            Some(BatchSize::Events(1)) => "single events".to_owned(),
+            Some(BatchSize::Events(count)) => format!("{count} events a request"),
+            Some(BatchSize::Bytes(bytes)) => format!("{} KiB a request", bytes >> 10),
+            None if self.beat == Closed => "1024 KiB a request".to_owned(),
+            None => "what is due within 10 ms in one request".to_owned(),
+        };
+        let beat = match &self.beat {
+            Closed => "closed loop".to_owned(),
+            Rate(rate) => format!("open loop, {rate} events/s"),
+            HalfOf(other) => format!("open loop at half of what {other} reached in this run"),
+            Beat::Events { speed, .. } => format!("open loop at the events' own pace times {speed}"),
+        };
+        let place = match self.place {
+            Embedded => "every answer after an fdatasync, with the Parquet sink".to_owned(),
+            Kafka("all") => "every answer with acks=all from one broker, with the Parquet sink".to_owned(),
+            Kafka(_) => "every answer with acks=all from one broker, without a sink".to_owned(),
+        };
+        format!(
+            "{events}; {bodies} over {} connections; {beat}; {place}.",
+            self.connections
+        )
+    }
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::options::{Options, Pace};
 use super::tally::Tally;
 
 /// What came of a replay.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Whether latency counts from intended starts; in a closed loop it counts from when the request began.
     pub open_loop: bool,
@@ -52,7 +52,7 @@ pub struct Report {
 }
 
 /// Percentiles in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Latency {
     /// Half of the requests took no longer.
     pub p50_ms: f64,
