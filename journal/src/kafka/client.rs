@@ -188,8 +188,9 @@ impl KafkaOptions {
         config.set("partition.assignment.strategy", "roundrobin");
         config.set("session.timeout.ms", session.to_string());
         config.set("heartbeat.interval.ms", (session / 3).to_string());
-        // It is polled by a thread of its own ten times a second.
-        config.set("max.poll.interval.ms", session.max(60_000).to_string());
+        // It is polled by a thread of its own ten times a second. A group also waits for so long for members that it
+        // remembers and nobody else does, as after a broker's end in the middle of their joining.
+        config.set("max.poll.interval.ms", session.max(10_000).to_string());
         config
     }
 }
