@@ -9,6 +9,8 @@ use arrow_array::{
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, SchemaRef};
 
+use crate::limits::{BATCH_BYTES_TARGET, RECORD_ROWS_MAX};
+
 /// The columns of a batch. A column is as long as the batch, or one longer when the current line has set it.
 #[derive(Debug)]
 pub(super) struct Columns {
@@ -17,14 +19,18 @@ pub(super) struct Columns {
     rows: usize,
     /// Bytes that every row takes besides its texts.
     row_bytes: usize,
+    /// Columns of texts.
+    texts: usize,
+    /// No fewer than the bytes of the columns.
+    bytes_at_most: usize,
 }
 
 /// One column.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) values: Values,
-    /// One bit a row, for optional fields.
-    validity: Option<BooleanBufferBuilder>,
+    /// The rows without a value, for optional fields.
+    nulls: Option<Vec<usize>>,
     length: usize,
 }
 
@@ -46,25 +52,35 @@ impl Columns {
             .iter()
             .map(|field| Column {
                 values: Values::new(field.data_type()),
-                validity: field.is_nullable().then(|| BooleanBufferBuilder::new(0)),
+                nulls: field.is_nullable().then(Vec::new),
                 length: 0,
             })
             .collect();
         let row_bytes = columns.iter().map(|column| column.values.row_bytes()).sum();
+        let texts = columns.iter().filter(|column| column.values.is_text()).count();
         Self {
             schema,
             columns,
             rows: 0,
             row_bytes,
+            texts,
+            bytes_at_most: 0,
         }
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+    /// Whether the batch has one record's worth of rows, now that a line of so many bytes has become one. The columns
+    /// are only measured when they could be large enough: no text of a row is longer than its line.
+    #[inline]
+    pub(super) fn is_full(&mut self, line_bytes: usize) -> bool {
+        self.bytes_at_most += self.row_bytes + self.texts * (line_bytes + 2);
+        if self.bytes_at_most >= BATCH_BYTES_TARGET {
+            self.bytes_at_most = self.bytes();
+        }
+        self.rows >= RECORD_ROWS_MAX || self.bytes_at_most >= BATCH_BYTES_TARGET
     }
 
     /// Bytes of the columns, about.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let texts = self
             .columns
             .iter()
@@ -104,7 +120,7 @@ impl Columns {
             return None;
         }
         let arrays = self.columns.iter_mut().map(Column::take).collect();
-        self.rows = 0;
+        (self.rows, self.bytes_at_most) = (0, 0);
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
         Some(batch.expect("every column was made of the schema's field, one value a row"))
     }
@@ -114,34 +130,49 @@ impl Column {
     /// Marks the value that was just pushed as present.
     #[inline]
     pub(super) fn set(&mut self) {
-        if let Some(validity) = &mut self.validity {
-            validity.append(true);
-        }
         self.length += 1;
     }
 
+    /// Forgets what was begun of a value that is not set.
+    pub(super) fn take_back_value(&mut self) {
+        self.values.truncate(self.length);
+    }
+
     fn set_null(&mut self) -> Result<(), ()> {
-        self.validity.as_mut().ok_or(())?.append(false);
+        self.nulls.as_mut().ok_or(())?.push(self.length);
         self.values.push_nothing();
         self.length += 1;
         Ok(())
     }
 
     fn truncate(&mut self, rows: usize) {
-        if let Some(validity) = &mut self.validity {
-            validity.truncate(rows.min(validity.len()));
+        if let Some(nulls) = &mut self.nulls {
+            // Only the row that is taken back can have one.
+            let kept = nulls
+                .iter()
+                .rposition(|row| *row < rows)
+                .map_or(0, |last| last + 1);
+            nulls.truncate(kept);
         }
         self.values.truncate(rows);
         self.length = rows.min(self.length);
     }
 
     fn take(&mut self) -> ArrayRef {
+        let length = std::mem::take(&mut self.length);
         let nulls = self
-            .validity
+            .nulls
             .as_mut()
-            .map(|validity| NullBuffer::new(validity.finish()));
-        self.length = 0;
-        self.values.take(nulls.filter(|nulls| nulls.null_count() > 0))
+            .filter(|nulls| !nulls.is_empty())
+            .map(|nulls| {
+                let mut valid = BooleanBufferBuilder::new(length);
+                valid.append_n(length, true);
+                for row in nulls.drain(..) {
+                    valid.set_bit(row, false);
+                }
+                NullBuffer::new(valid.finish())
+            });
+        self.values.take(nulls)
     }
 }
 
@@ -158,6 +189,10 @@ impl Values {
                 bytes: Vec::new(),
             },
         }
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self, Self::Text { .. })
     }
 
     fn row_bytes(&self) -> usize {
@@ -217,12 +252,21 @@ impl Values {
                 ))
             }
             Self::Text { ends, bytes } => {
-                let ends = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, vec![0])));
-                let bytes = std::mem::take(bytes);
+                let ends =
+                    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, next_ends(ends.len()))));
+                let next = Vec::with_capacity(bytes.len());
+                let bytes = std::mem::replace(bytes, next);
                 Arc::new(StringArray::new(ends, bytes.into(), nulls))
             }
         }
     }
+}
+
+/// Where the first text begins, with room for so many ends.
+fn next_ends(capacity: usize) -> Vec<i32> {
+    let mut ends = Vec::with_capacity(capacity);
+    ends.push(0);
+    ends
 }
 
 /// The values, leaving room for as many again.

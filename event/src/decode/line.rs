@@ -1,10 +1,11 @@
 //! One event's text → one row, or the reason why not.
 
 use super::columns::{Columns, Values};
+use super::expect::{Expectation, Passed};
 use super::plan::{Kind, Member, Node, Plan};
 use super::scan::{DUPLICATE_KEY, Keys, Scanner, SyntaxError, Text, unescape};
 use super::value::{ValueError, keep_text, read};
-use crate::limits::{BATCH_BYTES_TARGET, LINE_BYTES_MAX, RECORD_ROWS_MAX};
+use crate::limits::LINE_BYTES_MAX;
 use crate::{RejectCode, StreamDeclaration, UnknownFields};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -23,7 +24,10 @@ pub(super) struct Failure {
 #[derive(Debug)]
 pub(super) struct LineDecoder {
     plan: Plan,
+    expectation: Expectation,
     row: Row,
+    /// Whether the rows are one record's worth.
+    full: bool,
 }
 
 /// What the line that is being read has so far.
@@ -59,29 +63,83 @@ impl LineDecoder {
             fields_ignored: 0,
             ignored_here: 0,
         };
-        Self { plan, row }
+        Self {
+            plan,
+            expectation: Expectation::new(),
+            row,
+            full: false,
+        }
     }
 
     pub(super) fn fields_ignored(&self) -> u64 {
         self.row.fields_ignored
     }
 
+    /// Whether the batch should be taken before the next line.
     pub(super) fn batch_is_full(&self) -> bool {
-        self.row.columns.rows() >= RECORD_ROWS_MAX || self.row.columns.bytes() >= BATCH_BYTES_TARGET
+        self.full
     }
 
     pub(super) fn take_batch(&mut self) -> Option<RecordBatch> {
+        self.full = false;
         self.row.columns.take_batch()
+    }
+
+    /// Reads the line with which `text` begins, if it is as expected and its end is among the `valid` bytes, which are
+    /// known to be UTF-8. Gives its bytes with the newline. Otherwise nothing has happened, and [`LineDecoder::judge`]
+    /// has to look at it.
+    #[inline]
+    pub(super) fn next(&mut self, text: &[u8], valid: usize) -> Option<usize> {
+        self.pass(text, |length| {
+            let newline = match text.get(length..)? {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                _ => return None,
+            };
+            (length <= valid.min(LINE_BYTES_MAX)).then_some(length + newline)
+        })
     }
 
     /// Reads one event; `utf8` says that its bytes are known to be UTF-8.
     pub(super) fn decode(&mut self, line: &[u8], utf8: bool) -> Result<(), Failure> {
+        let usual = line.len() <= LINE_BYTES_MAX && (utf8 || std::str::from_utf8(line).is_ok());
+        if usual
+            && self
+                .pass(line, |length| (length == line.len()).then_some(length))
+                .is_some()
+        {
+            return Ok(());
+        }
+        self.judge(line, usual)
+    }
+
+    /// Reads one event that was not as expected.
+    pub(super) fn judge(&mut self, line: &[u8], utf8: bool) -> Result<(), Failure> {
         let read = self.read(line, utf8);
         if read.is_err() {
-            self.row.columns.take_back();
-            self.row.keys.clear();
+            self.row.take_back();
+        } else {
+            self.full = self.row.columns.is_full(line.len());
+            self.expectation.accepted(line, &self.plan, &mut self.row.keys);
         }
         read
+    }
+
+    /// Tries the pass; `end` gives what the line takes when it may end after so many bytes.
+    #[inline]
+    fn pass(&mut self, text: &[u8], end: impl FnOnce(usize) -> Option<usize>) -> Option<usize> {
+        let row = &mut self.row;
+        let passed = self.expectation.pass(text, &mut row.columns, &mut row.keys);
+        let taken = passed
+            .and_then(|passed| Some((passed.length, end(passed.length)?, row.end_passed(text, &passed)?)));
+        let Some((length, taken, ())) = taken else {
+            row.take_back();
+            return None;
+        };
+        self.full = row.columns.is_full(length);
+        self.expectation
+            .accepted(&text[..length], &self.plan, &mut row.keys);
+        Some(taken)
     }
 
     /// Checks that bytes are one JSON value by the one rule, whatever is in it.
@@ -115,16 +173,36 @@ impl LineDecoder {
         if let Some(failure) = row.failure.take() {
             return Err(failure);
         }
-        row.end_extra();
-        row.columns
-            .end_row()
-            .map_err(|column| Failure::missing(&self.plan.names[column]))?;
-        row.fields_ignored += row.ignored_here;
-        Ok(())
+        row.end()
+            .map_err(|column| Failure::missing(&self.plan.names[column]))
     }
 }
 
 impl Row {
+    /// Ends the row, unless it lacks a required column, whose number this gives.
+    #[inline]
+    fn end(&mut self) -> Result<(), usize> {
+        self.end_extra();
+        self.columns.end_row()?;
+        self.fields_ignored += self.ignored_here;
+        Ok(())
+    }
+
+    /// Ends the row of a line that was as expected.
+    #[inline]
+    fn end_passed(&mut self, line: &[u8], passed: &Passed<'_>) -> Option<()> {
+        (self.extra_open, self.ignored_here) = (false, passed.ignored);
+        for kept in passed.kept {
+            self.keep(&line[kept.key.clone()], &line[kept.value.clone()]);
+        }
+        self.end().ok()
+    }
+
+    fn take_back(&mut self) {
+        self.columns.take_back();
+        self.keys.clear();
+    }
+
     /// Reads an object whose keys the plan knows; `parent` is the path to it, for messages.
     fn object(
         &mut self,
@@ -194,7 +272,10 @@ impl Row {
                 self.object(scanner, inside, depth, names, Some(&path))?;
                 if parent.is_none() && member.leaves.is_empty() && self.extra.is_some() {
                     // Nothing that the sender wrote is lost under `keep`: the whole object goes along.
-                    self.keep(scanner.bytes, key, from..scanner.at);
+                    self.keep(
+                        &scanner.bytes[key.from - 1..=key.to],
+                        &scanner.bytes[from..scanner.at],
+                    );
                 }
             } else {
                 scanner.value(depth, &mut self.keys)?;
@@ -263,22 +344,27 @@ impl Row {
             UnknownFields::Ignore => self.ignored_here += 1,
             // What is inside of a parent is kept with the parent.
             UnknownFields::Keep if parent.is_some() => {}
-            UnknownFields::Keep => self.keep(scanner.bytes, key, from..scanner.at),
+            UnknownFields::Keep => {
+                self.keep(
+                    &scanner.bytes[key.from - 1..=key.to],
+                    &scanner.bytes[from..scanner.at],
+                );
+            }
         }
         Ok(())
     }
 
-    /// Adds a key and its value, as they were written, to `_extra`.
-    fn keep(&mut self, line: &[u8], key: Text, value: std::ops::Range<usize>) {
+    /// Adds a key with its quotes and its value, as they were written, to `_extra`.
+    fn keep(&mut self, key: &[u8], value: &[u8]) {
         let Some(extra) = self.extra else { return };
         let Values::Text { bytes, .. } = &mut self.columns.column(extra).values else {
             return;
         };
         bytes.push(if self.extra_open { b',' } else { b'{' });
         self.extra_open = true;
-        bytes.extend_from_slice(&line[key.from - 1..=key.to]);
+        bytes.extend_from_slice(key);
         bytes.push(b':');
-        bytes.extend_from_slice(&line[value]);
+        bytes.extend_from_slice(value);
     }
 
     fn end_extra(&mut self) {

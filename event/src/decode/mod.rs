@@ -4,10 +4,14 @@
 //! chunks is copied ([`Decoded::bytes_copied`]).
 //!
 //! ```text
-//! chunks ──► lines / elements ──► scan (strict JSON, §4's one rule) ──► plan (which key is which field)
-//!            (this module,         one pass, no tree, no allocation      ──► value (text → typed value)
-//!             document)            per event                             ──► columns (Arrow buffers)
+//! chunks ──► lines / elements ──► pass: a line in the shape of those before it, keys compared, ──► columns
+//!            (this module,              values read in their common form (expect, shape, pass, quick)  (Arrow
+//!             document)         or ──► scan: strict JSON, §4's one rule; plan: which key is which      buffers)
+//!                                      field; value: text → typed value (line, scan, plan, value)
 //! ```
+//!
+//! Both read a line once, without a tree and without an allocation for an event. The pass only accepts: what it does
+//! not fully understand is taken back and judged by the scan, so there is one verdict whatever was tried first.
 //!
 //! # The one JSON rule
 //! RFC 8259 in UTF-8, at most 64 levels, no duplicate key (compared unescaped) at any level, no lone surrogate.
@@ -20,14 +24,19 @@
 //! Checking all of that beside them means scanning every line twice. The scanner here is strict about
 //! everything, so there is only one verdict; serde_json is the oracle of its tests.
 
+mod block;
 mod columns;
 mod document;
 mod envelope;
+mod expect;
 mod fill;
 mod line;
 mod parameters;
+mod pass;
 mod plan;
+mod quick;
 mod scan;
+mod shape;
 mod timestamp;
 mod value;
 
@@ -224,19 +233,32 @@ impl Decoder {
     fn push_lines(&mut self, chunk: &[u8]) {
         // Text that is valid as a whole is valid line by line, since a newline is never part of a longer
         // character; checking a chunk at once is several times faster.
-        let utf8 = std::str::from_utf8(chunk).is_ok();
-        let mut rest = chunk;
-        while let Some(end) = memchr(b'\n', rest) {
-            let (line, after) = (&rest[..end], &rest[end + 1..]);
-            if self.carry.is_empty() && !self.oversized {
-                self.line(line, utf8);
+        let mut valid = utf8_length(chunk);
+        let mut at = 0;
+        while at < chunk.len() {
+            let whole = self.carry.is_empty() && !self.oversized;
+            if whole && let Some(length) = self.lines.next(&chunk[at..], valid.saturating_sub(at)) {
+                at += length;
+                self.number += 1;
+                self.accept();
+                continue;
+            }
+            let Some(length) = memchr(b'\n', &chunk[at..]) else {
+                break;
+            };
+            let line = &chunk[at..at + length];
+            at += length + 1;
+            if whole {
+                self.line(line, |lines, line| lines.judge(line, at <= valid));
             } else {
                 self.end_line(line);
             }
             self.number += 1;
-            rest = after;
+            if at > valid {
+                valid = at + utf8_length(&chunk[at..]);
+            }
         }
-        self.begin_line(rest);
+        self.begin_line(&chunk[at..]);
     }
 
     /// Keeps the beginning of a line until the next chunk brings more of it.
@@ -266,18 +288,18 @@ impl Decoder {
         if std::mem::take(&mut self.oversized) {
             self.reject(Failure::line_too_large(), &carry);
         } else {
-            self.line(&carry, false);
+            self.line(&carry, |lines, line| lines.decode(line, false));
         }
         self.carry = carry;
         self.carry.clear();
     }
 
-    fn line(&mut self, line: &[u8], utf8: bool) {
+    fn line(&mut self, line: &[u8], read: impl FnOnce(&mut LineDecoder, &[u8]) -> Result<(), Failure>) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() <= LINE_BYTES_MAX && line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
             return;
         }
-        if let Err(failure) = self.lines.decode(line, utf8) {
+        if let Err(failure) = read(&mut self.lines, line) {
             self.reject(failure, line);
         } else {
             self.accept();
@@ -390,6 +412,11 @@ impl EventDecoder {
     pub fn take(&mut self) -> Option<RecordBatch> {
         self.lines.take_batch()
     }
+}
+
+/// How many of the first bytes are UTF-8.
+fn utf8_length(bytes: &[u8]) -> usize {
+    std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len)
 }
 
 impl Failure {

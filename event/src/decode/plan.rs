@@ -27,15 +27,22 @@ pub(super) struct Member {
 }
 
 /// One field's column.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leaf {
     /// The column's number.
     pub(super) column: usize,
     pub(super) kind: Kind,
 }
 
+impl Leaf {
+    /// Whether the column has the value's own text.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.kind, Kind::Json)
+    }
+}
+
 /// A field's type, ready for parsing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Kind {
     Bool,
     Int {
@@ -138,6 +145,11 @@ impl Node {
                 inside.finish(open || declared);
             }
         }
+    }
+
+    /// The declared key of that name.
+    pub(super) fn member(&self, name: &[u8]) -> Option<&Member> {
+        self.by_name.get(name).map(|at| &self.keys[*at])
     }
 
     /// The declared key of that name; `place` is its number in the object.

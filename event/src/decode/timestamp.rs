@@ -28,6 +28,21 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     within_bounds(seconds * 1_000_000 + micros)
 }
 
+/// The microseconds since midnight of `09:30:00`, all eight bytes at once. `None` when it is no time, or a leap second.
+#[inline]
+pub(super) fn micros_of_day(text: &[u8; 8]) -> Option<i64> {
+    let zeros = u64::from_le_bytes(*b"00:00:00");
+    let digits = u64::from_le_bytes(*text) ^ zeros;
+    // Colons are zero now, as they have to be, and digits are at most 9.
+    let others = digits & 0x0000_FF00_00FF_0000
+        | (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let pair = |at: u32| (pairs >> (8 * at) & 0xFF) as i64;
+    let (hour, minute, second) = (pair(0), pair(3), pair(6));
+    (others == 0 && hour < 24 && minute < 60 && second < 60)
+        .then_some((hour * 3_600 + minute * 60 + second) * 1_000_000)
+}
+
 /// An epoch number in a unit of so many microseconds. `None` outside of the years 1 to 9999.
 pub(super) fn from_epoch(number: i64, unit_micros: i64) -> Option<i64> {
     within_bounds(number.checked_mul(unit_micros)?)
