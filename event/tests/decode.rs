@@ -2,10 +2,20 @@
 
 #[path = "decode/envelope.rs"]
 mod envelope;
+#[path = "decode/expected.rs"]
+mod expected;
+#[path = "decode/lines.rs"]
+mod lines;
 #[path = "decode/model.rs"]
 mod model;
 #[path = "decode/parameters.rs"]
 mod parameters;
+#[path = "decode/strict.rs"]
+mod strict;
+#[path = "decode/values.rs"]
+mod values;
+#[path = "decode/verdict.rs"]
+mod verdict;
 
 use std::sync::Arc;
 

@@ -69,6 +69,7 @@ impl Expectation {
             kept: &mut self.kept,
             ignored: 0,
             unfamiliar: false,
+            scanned_to: 0,
             end: None,
         };
         let read = pass.line();
@@ -99,7 +100,64 @@ impl Expectation {
     pub(super) fn accepted(&mut self, line: &[u8], plan: &Plan, keys: &mut Keys) {
         if self.unfamiliar {
             self.unfamiliar = false;
-            self.shape.learn(line, plan, keys);
+            // After so many lines for which no attempt was made a lesson costs little.
+            let time = self.misses > MISSES_FREE + LEFT_OUT_MAX;
+            self.shape.learn(line, plan, keys, time);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::decode::line::LineDecoder;
+
+    /// Lines of so many members, no two with the same keys.
+    fn strange(members: usize, value: &str) -> Vec<String> {
+        let line = |number: usize| {
+            let key = |at: usize| format!("\"k{}\":{value}", number * members + at);
+            (0..members).map(key).collect::<Vec<_>>().join(",")
+        };
+        (0..300).map(|number| format!("{{{}}}", line(number))).collect()
+    }
+
+    /// Reads a line, and tells whether it was as expected.
+    fn passes(decoder: &mut LineDecoder, line: &str) -> bool {
+        let text = format!("{line}\n");
+        let passed = decoder.next(text.as_bytes(), text.len()).is_some();
+        if !passed {
+            // Some of the strange ones are rejected.
+            let _ = decoder.judge(line.as_bytes(), true);
+        }
+        passed
+    }
+
+    #[test]
+    fn usual_lines_are_expected_again_soon_after_strange_ones() {
+        let declared = "[s]\nunknown_fields = \"ignore\"\n[s.fields]\nn = \"int\"\npage = { type = \"string\", optional = true, from = \"m.page\" }\ndoc = { type = \"json\", optional = true }";
+        let streams = crate::stream::parse_streams(&declared.parse().expect("TOML")).expect("right");
+        let usual = "{\"n\":1,\"m\":{\"page\":\"x\",\"a\":{\"b\":[{\"c\":1}]}},\"doc\":{\"d\":{\"e\":1}}}";
+        let nested = |lines: Vec<String>| {
+            let inside = lines.iter().map(|line| format!("{{\"n\":1,\"doc\":{line}}}"));
+            inside.collect::<Vec<_>>()
+        };
+        let accepted = |lines: Vec<String>| {
+            let lines = lines.iter().map(|line| line.replacen('{', "{\"n\":1,", 1));
+            lines.collect::<Vec<_>>()
+        };
+        for (name, strange) in [
+            ("rejects", strange(70, "1")),
+            ("keys", accepted(strange(70, "1"))),
+            ("objects", accepted(strange(60, "{\"a\":{}}"))),
+            ("keys inside", nested(strange(70, "1"))),
+            ("objects inside", nested(strange(60, "{\"a\":{},\"b\":[{}]}"))),
+        ] {
+            let mut decoder = LineDecoder::new(&streams[0]);
+            for line in &strange {
+                passes(&mut decoder, line);
+            }
+            // Attempts are left out for up to 64 lines. The first lesson may fill the shape, the second begins anew.
+            let missed = (0..1_000).filter(|_| !passes(&mut decoder, usual)).count();
+            assert!(missed <= 300, "{missed} of 1,000 usual lines missed after {name}");
         }
     }
 }

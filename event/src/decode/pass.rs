@@ -45,6 +45,8 @@ pub(super) struct Pass<'a> {
     pub(super) ignored: u64,
     /// Whether an object inside was in another shape and was scanned.
     pub(super) unfamiliar: bool,
+    /// How far values were left to the scanner.
+    pub(super) scanned_to: usize,
     /// Where the line ends, once somebody had to know.
     pub(super) end: Option<usize>,
 }
@@ -164,14 +166,16 @@ impl<'a> Pass<'a> {
 
     /// Reads the value of `json` fields, or an object that fields come from.
     fn texts(&mut self, member: &Expected, depth: usize, at: usize) -> End {
-        let inside = member
-            .inside
-            .filter(|inside| self.shape.objects[*inside].has_fields);
-        let Some(inside) = inside else {
+        if !member.has_fields {
             return self.any(member.inside, depth, at);
-        };
-        // Values of another kind, and objects that nobody has seen, have no columns here.
-        if self.byte(at) != Some(b'{') || self.shape.objects[inside].wild {
+        }
+        // Values of another kind have no columns here.
+        if self.byte(at) != Some(b'{') {
+            return Err(Unknown::Value);
+        }
+        // Nobody may have seen the object yet: it was null until now, or there is no room for it.
+        let inside = member.inside.ok_or(Unknown::Shape)?;
+        if self.shape.objects[inside].wild {
             return Err(Unknown::Value);
         }
         self.object(inside, depth, at)
@@ -205,7 +209,9 @@ impl<'a> Pass<'a> {
             return self.scanned(depth, at);
         };
         match self.object(expected, depth, at) {
-            Err(_) if !self.shape.objects[expected].has_fields => {
+            // Bytes that were scanned for an object in it are not scanned again for this one, and perhaps again for
+            // those around it: the line is judged as a whole.
+            Err(_) if at >= self.scanned_to && !self.shape.objects[expected].has_fields => {
                 self.unfamiliar = true;
                 self.scanned(depth, at)
             }
@@ -267,7 +273,9 @@ impl<'a> Pass<'a> {
     #[inline(never)]
     fn scanned(&mut self, depth: usize, at: usize) -> End {
         let mut scanner = self.scanner(at);
-        scanner.value(depth, self.keys).map_err(|_| Unknown::Value)?;
+        let scanned = scanner.value(depth, self.keys);
+        self.scanned_to = scanner.at;
+        scanned.map_err(|_| Unknown::Value)?;
         Ok(scanner.at)
     }
 

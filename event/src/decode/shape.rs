@@ -17,7 +17,9 @@ use crate::UnknownFields;
 const UNDECLARED_KEYS_MAX: usize = 64;
 /// An object that was learned anew so often has keys that are data, and is left to the scanner.
 const ANEW_MAX: u32 = 4;
-/// Objects of a shape.
+/// Bytes of a key that is learned. What a shape keeps of lines is bounded by this and by the numbers here.
+const KEY_BYTES_MAX: usize = 256;
+/// Objects of a shape. One that is full is learned anew at the next lesson: some lines may have been strange.
 const OBJECTS_MAX: usize = 256;
 /// Levels of objects that are learned. Deeper ones are scanned.
 const LEVELS_MAX: usize = 16;
@@ -54,6 +56,8 @@ pub(super) struct Expected {
     pub(super) purpose: Purpose,
     /// The object that the value is, or the objects in it.
     pub(super) inside: Option<usize>,
+    /// Whether fields come from inside.
+    pub(super) has_fields: bool,
     /// Whether the whole member goes to `_extra`.
     pub(super) kept: bool,
 }
@@ -126,11 +130,15 @@ impl Shape {
         }
     }
 
-    /// Learns from a line that was accepted in another shape, if it is time for that.
-    pub(super) fn learn(&mut self, line: &[u8], plan: &Plan, keys: &mut Keys) {
+    /// Learns from a line that was accepted in another shape, if it is `time` for that, or else for every so-many-th
+    /// one.
+    pub(super) fn learn(&mut self, line: &[u8], plan: &Plan, keys: &mut Keys, time: bool) {
         self.unfamiliar = self.unfamiliar.saturating_add(1);
-        if self.unfamiliar > LESSONS_FREE && !self.unfamiliar.is_multiple_of(LESSONS_FREE) {
+        if !time && self.unfamiliar > LESSONS_FREE && !self.unfamiliar.is_multiple_of(LESSONS_FREE) {
             return;
+        }
+        if self.objects.len() >= OBJECTS_MAX {
+            self.objects = Self::new().objects;
         }
         let mut lesson = Lesson {
             shape: self,
@@ -200,7 +208,8 @@ impl Lesson<'_> {
                 next = at + 1;
                 self.value(object, at, member, first, depth)?;
             } else {
-                next = 0;
+                // The object may have been forgotten.
+                next = next.min(self.shape.objects[object].members.len());
                 self.scanner.value(depth, self.keys)?;
             }
             if !self.scanner.more(b'}', "")? {
@@ -219,7 +228,7 @@ impl Lesson<'_> {
         top: bool,
     ) -> Option<usize> {
         let known = &mut self.shape.objects[object];
-        if known.wild {
+        if known.wild || name.len() > KEY_BYTES_MAX {
             return None;
         }
         if let Some(at) = known.place(name, next) {
@@ -245,6 +254,7 @@ impl Lesson<'_> {
                 key: Literal::new(name),
                 purpose: purpose(declared, closed, self.unknown),
                 inside: None,
+                has_fields: declared.is_some_and(|member| member.inside.is_some()),
                 kept: top && self.unknown == UnknownFields::Keep && of_nobody,
             },
         );
@@ -327,5 +337,36 @@ fn purpose(declared: Option<&Member>, closed: bool, unknown: UnknownFields) -> P
         },
         None if closed && unknown == UnknownFields::Ignore => Purpose::Ignored,
         None => Purpose::Checked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long and many the keys of lines are, what is kept of them is bounded.
+    #[test]
+    fn a_shape_is_bounded() {
+        let declared =
+            "[s]\nunknown_fields = \"ignore\"\n[s.fields]\nn = { type = \"int\", optional = true }";
+        let streams = crate::stream::parse_streams(&declared.parse().expect("TOML")).expect("right");
+        let plan = Plan::new(&streams[0]);
+        let (mut shape, mut keys) = (Shape::new(), Keys::default());
+        for line in 0..400 {
+            let long = "k".repeat(if line % 2 == 0 { 100_000 } else { KEY_BYTES_MAX - 9 });
+            let key = |at: usize| format!("\"{line}_{at}_{long}\":{{\"{line}\":{{\"a\":[{{\"{at}\":1}}]}}}}");
+            let text = format!("{{{},\"n\":1}}", (0..3).map(key).collect::<Vec<_>>().join(","));
+            shape.learn(text.as_bytes(), &plan, &mut keys, true);
+            let members = || shape.objects.iter().flat_map(|object| &object.members);
+            assert!(shape.objects.len() <= OBJECTS_MAX, "line {line}");
+            assert!(
+                members().count() <= OBJECTS_MAX * (UNDECLARED_KEYS_MAX + 1),
+                "line {line}"
+            );
+            assert!(
+                members().all(|member| member.key.key().len() <= KEY_BYTES_MAX),
+                "line {line}"
+            );
+        }
     }
 }

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
-use crate::{decode_chunks, field, model, stream};
+use crate::{decode_chunks, field, model, stream, strict};
 
 fn envelope(fields: &[(&str, &str)]) -> Arc<Envelope> {
     let named = |(member, field): &(&str, &str)| ((*member).to_owned(), (*field).to_owned());
@@ -67,14 +67,14 @@ fn outcome(stream: &StreamDeclaration, decoded: Result<Decoded, BodyError>) -> O
     let rows = texts(stream, &decoded);
     let rows = rows
         .iter()
-        .map(|row| model::members(row).expect("an object"))
+        .map(|row| strict::members(row).expect("an object"))
         .collect();
     Some((rows, decoded.rejects.described, decoded.fields_ignored))
 }
 
 /// What the model makes of an enveloped body: the outcome of the bare array, with the one copied member in it.
 fn expected(stream: &StreamDeclaration, body: &[u8]) -> Option<Outcome> {
-    let members = model::members(std::str::from_utf8(body).ok()?)?;
+    let members = strict::members(std::str::from_utf8(body).ok()?)?;
     let events = members.get("events")?.as_str()?;
     if !events.starts_with('[') {
         return None;

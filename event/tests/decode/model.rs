@@ -1,18 +1,14 @@
 //! The oracle: serde_json for syntax and values, and a few plain lines for what it does not judge.
 
-use std::collections::BTreeSet;
-use std::fmt;
-
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use event::limits::JSON_DEPTH_MAX;
 use event::{FieldDeclaration, FieldType, StreamDeclaration};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use super::strict::{members, object_of};
 
 /// Microseconds of the years 1 to 9999.
 const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
@@ -21,32 +17,12 @@ const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_3
 pub(crate) fn expected(line: &[u8], stream: &StreamDeclaration) -> Option<Vec<Option<Value>>> {
     let text = std::str::from_utf8(line).ok()?;
     // One document: what an element's end would cut off must not be judged away.
-    let strict: Strict = serde_json::from_str(text).ok()?;
-    if strict.depth > JSON_DEPTH_MAX {
-        return None;
-    }
-    let object: Map<String, Value> = object_of(text)?;
+    let object: Map<String, Value> = members(text)?;
     stream
         .fields
         .iter()
         .map(|field| value(field, text, &object))
         .collect::<Option<Vec<_>>>()
-}
-
-/// The members of an object that is JSON by the one rule, as texts.
-pub(crate) fn members(text: &str) -> Option<Map<String, Value>> {
-    let strict: Strict = serde_json::from_str(text).ok()?;
-    object_of(text).filter(|_| strict.depth <= JSON_DEPTH_MAX)
-}
-
-/// The members of an object as texts; numbers of any size stay as they are.
-fn object_of(text: &str) -> Option<Map<String, Value>> {
-    let raw: std::collections::BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
-    Some(
-        raw.into_iter()
-            .map(|(key, raw)| (key, Value::String(raw.get().trim().to_owned())))
-            .collect(),
-    )
 }
 
 fn value(field: &FieldDeclaration, _line: &str, object: &Map<String, Value>) -> Option<Option<Value>> {
@@ -258,57 +234,5 @@ pub(crate) fn mutate(line: &mut Vec<u8>, random: &mut ChaCha8Rng) {
             line.splice(at..at, piece);
         }
         _ => line.insert(at.min(line.len()), byte),
-    }
-}
-
-/// Accepts what serde_json accepts without duplicate keys, and measures its depth; numbers may have any size.
-struct Strict {
-    depth: usize,
-}
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // serde_json refuses numbers beyond f64, whose range is nobody's business here, so numbers are read raw.
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        let text = raw.get().trim();
-        match text.as_bytes().first() {
-            Some(b'{' | b'[') => serde_json::Deserializer::from_str(text)
-                .deserialize_any(Members)
-                .map_err(Error::custom),
-            // `RawValue` passes over strings; this looks at their surrogates.
-            Some(b'"') => serde_json::from_str::<String>(text)
-                .map(|_| Self { depth: 0 })
-                .map_err(Error::custom),
-            _ => Ok(Self { depth: 0 }),
-        }
-    }
-}
-
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Strict;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Strict, A::Error> {
-        let mut depth = 0;
-        while let Some(item) = items.next_element::<Strict>()? {
-            depth = depth.max(item.depth);
-        }
-        Ok(Strict { depth: depth + 1 })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Strict, A::Error> {
-        let (mut depth, mut keys) = (0, BTreeSet::new());
-        while let Some((key, value)) = members.next_entry::<String, Strict>()? {
-            depth = depth.max(value.depth);
-            if !keys.insert(key) {
-                return Err(Error::custom("duplicate key"));
-            }
-        }
-        Ok(Strict { depth: depth + 1 })
     }
 }
