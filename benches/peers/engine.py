@@ -103,7 +103,7 @@ def main():
         try:
             said = answer(engine, json.loads(line))
         except Exception as error:  # whatever it is, the other side is told
-            said = {"error": str(error).strip()[:500]}
+            said = {"error": (str(error).strip().splitlines() or [repr(error)])[0][:500]}
         print(json.dumps(said), flush=True)
 
 

@@ -15,7 +15,7 @@ use crate::Anything;
 use crate::processors::{self, Moment};
 
 /// How long start and end may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often its memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -134,6 +134,24 @@ impl Process {
     pub async fn readiness(&self) -> Result<Value, Anything> {
         let answer = ask(&self.address, http::Request::get("/readyz"), "").await?;
         Ok(serde_json::from_slice(&answer.body)?)
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn until_ready(&self) -> Result<(), Anything> {
+        let begun = Instant::now();
+        loop {
+            let state = self.readiness().await?;
+            if state["ready"] == true {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("the server does not get ready: {state}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Records of the journal that its sink has not read; none when it has no sink.

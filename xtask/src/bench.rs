@@ -14,8 +14,8 @@ use crate::cargo::{build_directory, cargo, run};
 use crate::checks::python_with;
 use crate::services;
 
-/// The engines that are measured beside ours, as `pip install` gets them.
-const ENGINES: &[&str] = &["duckdb==2.0.0", "chdb==4.4.0"];
+/// The engines that are measured beside ours, as `pip install` gets them, and what DuckDB wants for times with a zone.
+const ENGINES: &[&str] = &["duckdb==2.0.0", "chdb==4.4.0", "pytz"];
 
 /// What says that something is to be measured that criterion has no part in.
 const ALONE: &[&str] = &["--dataset", "--starter", "--only", "--render", "--no-criterion"];

@@ -211,7 +211,8 @@ fn kcat_version() -> Result<String, Anything> {
         .map_err(|error| format!("start `kcat`: {error}"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let version = said.lines().find_map(|line| line.strip_prefix("Version "));
-    Ok(format!("kcat {}", version.unwrap_or("of unknown version")))
+    let word = version.and_then(|version| version.split_whitespace().next());
+    Ok(format!("kcat {}", word.unwrap_or("of unknown version")))
 }
 
 #[cfg(test)]
