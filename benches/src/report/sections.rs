@@ -311,15 +311,19 @@ pub(super) fn growth(growth: &Growth) -> String {
         text += &growth_row(figure);
     }
     text += "</tbody></table></div><div class=\"grid\">";
-    for figure in &growth.figures {
+    for figure in growth
+        .figures
+        .iter()
+        .filter(|figure| figure.points.iter().any(|point| point.1 > 0.0))
+    {
         let points: Vec<_> = figure
             .points
             .iter()
             .map(|(size, value)| (size.log10(), *value))
             .collect();
         let chart = LineChart {
-            title: &format!("{}, {}", figure.name, figure.unit),
-            along: &format!("{}: power of ten", figure.of),
+            title: &format!("{}: {}, {}", figure.of, figure.name, figure.unit),
+            along: &format!("{}, power of ten", figure.of),
             points: &points,
             logarithmic: true,
             dots: true,

@@ -6,7 +6,7 @@ use benches::Anything;
 use benches::process::{self, Process};
 use benches::report::Figure;
 use server::load::generate::Starter;
-use server::load::replay::BatchSize;
+use server::load::replay::{BatchSize, Pace};
 
 use crate::Figures;
 use crate::sending::Sending;
@@ -31,12 +31,18 @@ pub(crate) async fn measure(time: Duration) -> Result<Vec<Figure>, Anything> {
             loads: 1,
             connections,
             batch: BatchSize::Events(events),
+            pace: Pace::FullSpeed,
             time,
         };
         let cost = sending.to(server).await?;
         let values = [
             ("server, for a million events", "CPU s", cost.cpu_s_per_million),
             ("throughput", "events/s", cost.events_per_second),
+            (
+                "refused with 429 or 503",
+                "of 1M requests",
+                cost.refused_of_million,
+            ),
             ("peak of anonymous memory", "MiB", cost.memory_mib),
         ];
         figures.add(events, &values);

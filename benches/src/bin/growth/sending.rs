@@ -1,13 +1,15 @@
 //! One load on one server, and what it cost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use benches::Anything;
-use benches::load::{made, run};
+use benches::load::made;
 use benches::process::Process;
 use server::load::generate::{EVENTS_MAX, Starter};
-use server::load::replay::{BatchSize, Options, Target};
+use server::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Target};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Loads that run at once, all alike but for their streams.
 pub(crate) struct Sending {
@@ -16,6 +18,8 @@ pub(crate) struct Sending {
     pub(crate) loads: usize,
     pub(crate) connections: usize,
     pub(crate) batch: BatchSize,
+    /// Of each load.
+    pub(crate) pace: Pace,
     pub(crate) time: Duration,
 }
 
@@ -25,10 +29,14 @@ pub(crate) struct Cost {
     /// Of the server.
     pub(crate) cpu_s_per_million: f64,
     pub(crate) memory_mib: f64,
+    /// The worst p99 of all loads, in milliseconds; a claim in an open loop only.
+    pub(crate) p99_ms: f64,
+    /// Requests that were refused with 429 or 503 and sent again, of a million answered ones.
+    pub(crate) refused_of_million: f64,
 }
 
 impl Sending {
-    /// Sends `running` events in a closed loop, and stops the server.
+    /// Sends `running` events, and stops the server.
     pub(crate) async fn to(&self, server: Process) -> Result<Cost, Anything> {
         let before = server.processors()?;
         let mut loads = JoinSet::new();
@@ -39,17 +47,23 @@ impl Sending {
                 let options = Options {
                     connections: self.connections,
                     batch: Some(self.batch),
+                    pace: self.pace.clone(),
                     duration: Some(self.time),
                     ..Options::new(made(Starter::Running, EVENTS_MAX, seed), target)
                 };
-                loads.spawn(run(options));
+                let progress = Arc::new(Progress::default());
+                loads.spawn(replay::run(options, progress, CancellationToken::new()));
             }
         }
-        let (mut events, mut seconds) = (0, 0.0_f64);
+        let (mut events, mut requests, mut retries, mut seconds, mut p99_ms) = (0, 0, 0, 0.0_f64, 0.0_f64);
         while let Some(done) = loads.join_next().await {
             let report = done??;
+            check(&report)?;
             events += report.accepted;
+            requests += report.requests;
+            retries += report.retries;
             seconds = seconds.max(report.seconds);
+            p99_ms = p99_ms.max(report.latency.p99_ms);
         }
         let used = before.until(&server.processors()?);
         let peak = server.stop()?;
@@ -57,6 +71,17 @@ impl Sending {
             events_per_second: events as f64 / seconds,
             cpu_s_per_million: used.server_s / (events.max(1) as f64 / 1e6),
             memory_mib: peak as f64 / f64::from(1 << 20),
+            p99_ms,
+            refused_of_million: retries as f64 / (requests.max(1) as f64 / 1e6),
         })
     }
+}
+
+/// A server that is busy may refuse, and what waits to be sent again when the time is over stays refused; anything
+/// else is no measurement.
+fn check(report: &Report) -> Result<(), Anything> {
+    if report.rejected > 0 || report.unknown > 0 || (report.failed > 0 && report.retries == 0) {
+        return Err(format!("something went wrong: {}", report.problems.join("; ")).into());
+    }
+    Ok(())
 }

@@ -94,8 +94,10 @@ impl Batches {
     ) -> Result<Read, SourceError> {
         let mut group: Vec<Batch> = Vec::new();
         loop {
-            // What is ready does not wait for a source that may block.
-            let hand_over = group.len() >= GROUP_BATCHES || self.needs_reading();
+            // What is ready does not wait for a source that may block, nor large batches for more of them.
+            let bytes: usize = group.iter().map(|batch| batch.body.len()).sum();
+            let full = group.len() >= GROUP_BATCHES || bytes >= CHUNK_BYTES;
+            let hand_over = full || self.needs_reading();
             if hand_over && !group.is_empty() && queue.blocking_send(std::mem::take(&mut group)).is_err() {
                 break;
             }
