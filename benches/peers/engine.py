@@ -9,6 +9,7 @@ Times are taken here, around the engine alone: none of what is between the proce
 
 import datetime
 import json
+import os
 import resource
 import sys
 import time
@@ -51,9 +52,17 @@ class Chdb:
         self.session.query("USE lake")
 
     def view(self, name, files):
-        # Braces and commas name several files.
-        pattern = files[0] if len(files) == 1 else "{" + ",".join(files) + "}"
-        self.session.query(f"CREATE VIEW {name} AS SELECT * FROM file('{pattern}', 'Parquet')")
+        folders = {}
+        for file in files:
+            folder, name_in_it = os.path.split(file)
+            folders.setdefault(folder, []).append(name_in_it)
+        # Braces and commas name several files of a folder.
+        tables = [
+            "SELECT * FROM file('" + folder + "/" + (names[0] if len(names) == 1 else "{" + ",".join(names) + "}")
+            + "', 'Parquet')"
+            for folder, names in folders.items()
+        ]
+        self.session.query(f"CREATE VIEW {name} AS " + " UNION ALL ".join(tables))
 
     def ask(self, sql):
         answer = self.session.query(sql, "JSONCompactEachRow").bytes()

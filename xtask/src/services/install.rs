@@ -26,6 +26,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mariadbd", "mariadb-server"),
     ("psql", "postgresql"),
     ("redis-server", "redis-server"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Not on the path of everybody, and needed by nobody but us.

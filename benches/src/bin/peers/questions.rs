@@ -164,6 +164,14 @@ async fn ask_us(server: &Process, sql: &str) -> Result<Vec<Vec<Value>>, Anything
     Ok(serde_json::from_value(answer["rows"].take())?)
 }
 
+/// Seconds until we have answered, and those of processor time.
+async fn time_us(server: &Process, sql: &str) -> Result<(f64, f64), Anything> {
+    let cpu = server.cpu_seconds()?;
+    let begun = Instant::now();
+    ask_us(server, sql).await?;
+    Ok((begun.elapsed().as_secs_f64(), server.cpu_seconds()? - cpu))
+}
+
 async fn time(
     server: &Process,
     engines: &mut [Engine],
@@ -204,18 +212,21 @@ async fn time(
             {
                 continue;
             }
-            let (seconds, cpu_seconds) = if at == 0 {
-                let cpu = server.cpu_seconds()?;
-                let begun = Instant::now();
-                ask_us(server, question.of("")).await?;
-                (begun.elapsed().as_secs_f64(), server.cpu_seconds()? - cpu)
+            let done = if at == 0 {
+                time_us(server, question.of("")).await
             } else {
                 let engine = &mut engines[at - 1];
-                let answer = engine.ask(question.of(engine.kind))?;
-                (answer.seconds, answer.cpu_seconds)
+                let answer = engine.ask(question.of(engine.kind));
+                answer.map(|answer| (answer.seconds, answer.cpu_seconds))
             };
-            side.rounds.push(seconds * 1e3);
-            side.cpu_seconds.push(cpu_seconds);
+            match done {
+                Ok((seconds, cpu_seconds)) => {
+                    side.rounds.push(seconds * 1e3);
+                    side.cpu_seconds.push(cpu_seconds);
+                }
+                // One question that takes too long spoils no other.
+                Err(error) => side.trouble = Some(error.to_string()),
+            }
         }
     }
     Ok(Work {
