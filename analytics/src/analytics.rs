@@ -11,11 +11,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::files::Files;
+use crate::key_filters::KeyFilters;
 use crate::partial_store::PartialStore;
 use crate::pin::{LakeTables, Pin, Pinner, Tables};
 use crate::question::Question;
 use crate::session::{SessionLimits, base};
 use crate::tail::Tail;
+use crate::tail_partials::TailPartials;
 use crate::tail_rows::{self, TailRows};
 use crate::worker::{self, Pool, WorkerOptions};
 use crate::{Format, QueryError, SqlAnswer, SqlRequest};
@@ -127,7 +129,9 @@ pub(crate) struct Shared {
     pub(crate) compute: Compute,
     sql: SqlEngine,
     pub(crate) files: Files,
+    pub(crate) key_filters: KeyFilters,
     pub(crate) partials: PartialStore,
+    pub(crate) tail_partials: TailPartials,
     pub(crate) options: AnalyticsOptions,
     questions: Arc<Semaphore>,
     queries: Arc<Semaphore>,
@@ -275,7 +279,9 @@ impl Analytics {
             compute: Compute::start(rest_threads, blocking_max, "tidemill-rest")?,
             sql,
             files: Files::new(),
+            key_filters: KeyFilters::default(),
             partials: PartialStore::new(partials),
+            tail_partials: TailPartials::default(),
             questions: Arc::new(Semaphore::new(options.queries_max)),
             queries: Arc::new(Semaphore::new(options.queries_max)),
             options,

@@ -16,8 +16,9 @@ use crate::json::write_text;
 use crate::parameters::Filter;
 use crate::sketch::StableHasher;
 use crate::sql::as_of;
+use crate::stats::projected;
 use crate::views::EventShape;
-use crate::walk::in_order;
+use crate::walk::{in_order, in_order_of};
 use crate::{QueryError, walk::Stretch};
 
 /// Events of a page when the request says nothing.
@@ -56,14 +57,16 @@ pub(crate) async fn nth_of(
     let mut out = Vec::new();
     if let Some((file, row)) = pin.locate(index) {
         let path = pin.snapshot.directory.join(&file.path);
+        let columns = shape.columns(&pin.declaration);
+        let schema = projected(&pin, &columns);
         let wanted = Wanted {
             from: row,
             take: Some(1),
-            columns: &pin.columns(),
+            columns: &columns,
         };
         let mut found = shared.files.read(&path, file.bytes, wanted).await?;
         while let Some(rows) = found.next().await {
-            let rows = schema::conform(&rows?, &schema::lake(&pin.declaration))?;
+            let rows = schema::conform(&rows?, &schema)?;
             shape
                 .writer(&pin.declaration, &rows)?
                 .write(&mut out, 0, Some(index))?;
@@ -118,7 +121,9 @@ pub(crate) async fn page(
         }
         Ok(true)
     };
-    in_order(shared, &pin, from, filter, see).await?;
+    let mut columns = shape.columns(&pin.declaration);
+    columns.extend(filter.columns(&time));
+    in_order_of(shared, &pin, &columns, from, filter, see).await?;
     out.extend_from_slice(b"],\"next_cursor\":");
     match next {
         Some(index) => write_text(&mut out, &write_cursor(index, stream, filter)),

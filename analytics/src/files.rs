@@ -5,12 +5,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use lake::{FileLocation, ObjectFile};
@@ -19,7 +22,7 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderBuilder, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
@@ -27,6 +30,9 @@ use crate::QueryError;
 
 /// Footers that are kept: at some tens of kilobytes with their page index, some tens of megabytes.
 const FOOTERS_MAX: usize = 1_024;
+
+/// Most bytes that are read as one; a bloom filter is never larger than this and its header.
+const FILTER_BYTES_MAX: usize = 129 << 20;
 
 #[derive(Default)]
 struct Footers {
@@ -119,7 +125,33 @@ impl Files {
         Ok(pages)
     }
 
-    async fn footer(&self, location: &FileLocation, bytes: u64) -> Result<ArrowReaderMetadata, QueryError> {
+    /// Some bytes of a file of so many.
+    pub(crate) async fn bytes(
+        &self,
+        location: &FileLocation,
+        file_bytes: u64,
+        range: Range<u64>,
+    ) -> Result<Bytes, QueryError> {
+        match location {
+            FileLocation::Local(path) => {
+                let length = usize::try_from(range.end.saturating_sub(range.start));
+                let mut bytes = vec![0; length.unwrap_or(usize::MAX).min(FILTER_BYTES_MAX)];
+                open(path)?.read_exact_at(&mut bytes, range.start)?;
+                Ok(bytes.into())
+            }
+            FileLocation::Bucket { store, path } => {
+                let mut object = ObjectFile::new(store, path.clone(), file_bytes);
+                Ok(object.get_bytes(range).await?)
+            }
+        }
+    }
+
+    /// The footer of a file of so many bytes.
+    pub(crate) async fn footer(
+        &self,
+        location: &FileLocation,
+        bytes: u64,
+    ) -> Result<ArrowReaderMetadata, QueryError> {
         if let Some(footer) = self.kept(location) {
             return Ok(footer);
         }

@@ -129,21 +129,33 @@ impl Partial {
             return Ok(());
         };
         let keys = column(rows, key)?;
+        let valid = picked.filter(|row| keys.is_valid(*row));
+        if let Some(texts) = keys.as_string_opt::<i32>() {
+            for row in valid {
+                self.add_key(texts.value(row).as_bytes())?;
+            }
+            return Ok(());
+        }
         let mut bytes = Vec::new();
-        for row in picked.filter(|row| keys.is_valid(*row)) {
+        for row in valid {
             bytes.clear();
             write_value(&mut bytes, keys, row)?;
-            self.keys.add(&bytes);
-            if let Some(exact) = &mut self.exact
-                && !exact.contains(bytes.as_slice())
-            {
-                if exact.len() >= EXACT_KEYS_MAX {
-                    return Err(QueryError::TooLarge(format!(
-                        "there are more than {EXACT_KEYS_MAX} keys: ask without `exact`, or in SQL"
-                    )));
-                }
-                exact.insert(bytes.as_slice().into());
+            self.add_key(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn add_key(&mut self, key: &[u8]) -> Result<(), QueryError> {
+        self.keys.add(key);
+        if let Some(exact) = &mut self.exact
+            && !exact.contains(key)
+        {
+            if exact.len() >= EXACT_KEYS_MAX {
+                return Err(QueryError::TooLarge(format!(
+                    "there are more than {EXACT_KEYS_MAX} keys: ask without `exact`, or in SQL"
+                )));
             }
+            exact.insert(key.into());
         }
         Ok(())
     }

@@ -3,6 +3,10 @@
 //! A file never changes and its name is never used again, so what was computed once holds. What cannot be read
 //! back is computed again; losing all of it costs time only, so nothing here is fsynced. What belongs to files that
 //! compaction or retention removed goes at every so many additions.
+//!
+//! Of each file there are two: the partial of the whole, and those of its blocks, runs of [`BLOCK_ROWS`] rows. A
+//! question without a range wants the former alone, so it costs the same however many blocks there are; one with a
+//! range reads rows of the blocks at its edges only.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -19,19 +23,63 @@ use crate::sketch::{Sketch, StableHasher};
 const KEPT_MAX: usize = 16_384;
 /// Additions of a process after which those of files that are gone are looked for.
 const SWEEP_EVERY: usize = 256;
+/// Partials of blocks in memory, of all files together: those of a thousand million rows.
+const BLOCKS_MAX: usize = 16_384;
 /// Rises when the content's meaning changes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// Rows of a block, of which the last one of a file has fewer: some milliseconds to read, and a sketch for each of
+/// them takes a sixteenth of a byte a row.
+pub(crate) const BLOCK_ROWS: u64 = 65_536;
 
-#[derive(Default)]
-struct Kept {
-    by_file: HashMap<String, Arc<Partial>>,
+/// What is known of files, the oldest entry first in `order`.
+struct Kept<T> {
+    by_file: HashMap<String, Arc<T>>,
     order: VecDeque<String>,
+    /// Partials in them.
+    partials: usize,
 }
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self {
+            by_file: HashMap::new(),
+            order: VecDeque::new(),
+            partials: 0,
+        }
+    }
+}
+
+impl<T> Kept<T> {
+    fn insert(
+        &mut self,
+        name: String,
+        entry: &Arc<T>,
+        partials_of: impl Fn(&T) -> usize,
+        partials_max: usize,
+    ) {
+        if let Some(replaced) = self.by_file.insert(name.clone(), Arc::clone(entry)) {
+            self.partials -= partials_of(&replaced);
+        } else {
+            self.order.push_back(name);
+        }
+        self.partials += partials_of(entry);
+        while self.partials > partials_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            let removed = self.by_file.remove(&oldest);
+            self.partials -= removed.map_or(0, |removed| partials_of(&removed));
+        }
+    }
+}
+
+/// The partials of a file's blocks, in order.
+pub(crate) type Blocks = Vec<Partial>;
 
 /// Keeps partials.
 pub(crate) struct PartialStore {
     directory: PathBuf,
-    kept: Mutex<Kept>,
+    kept: Mutex<Kept<Partial>>,
+    blocks: Mutex<Kept<Blocks>>,
     added: AtomicUsize,
 }
 
@@ -40,6 +88,7 @@ impl PartialStore {
         Self {
             directory,
             kept: Mutex::default(),
+            blocks: Mutex::default(),
             added: AtomicUsize::new(0),
         }
     }
@@ -59,16 +108,48 @@ impl PartialStore {
         Some(partial)
     }
 
-    /// Keeps a partial.
-    pub(crate) fn put(&self, stream: &StreamDeclaration, file: &str, partial: Partial) -> Arc<Partial> {
-        let (name, partial) = (name(stream, file), Arc::new(partial));
-        let text = to_json(&partial).to_string();
-        if let Err(error) = std::fs::write(self.directory.join(&name), text) {
+    /// The partials of a file's blocks, if they were computed.
+    pub(crate) fn blocks(&self, stream: &StreamDeclaration, file: &str) -> Option<Arc<Blocks>> {
+        let name = blocks_name(&name(stream, file));
+        {
+            let kept = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(blocks) = kept.by_file.get(&name) {
+                return Some(Arc::clone(blocks));
+            }
+        }
+        let text = std::fs::read(self.directory.join(&name)).ok()?;
+        let Value::Array(stored) = serde_json::from_slice(&text).ok()? else {
+            return None;
+        };
+        let blocks: Option<Blocks> = stored.iter().map(|stored| from_json(stream, stored)).collect();
+        let blocks = Arc::new(blocks?);
+        self.keep_blocks(name, &blocks);
+        Some(blocks)
+    }
+
+    /// Keeps the partials of a file's blocks, and of the whole.
+    pub(crate) fn put(
+        &self,
+        stream: &StreamDeclaration,
+        file: &str,
+        blocks: Blocks,
+    ) -> (Arc<Partial>, Arc<Blocks>) {
+        let mut whole = Partial::new(stream, false);
+        blocks.iter().for_each(|block| whole.merge(block));
+        let (name, whole, blocks) = (name(stream, file), Arc::new(whole), Arc::new(blocks));
+        let of_blocks = blocks_name(&name);
+        self.write(&name, &to_json(&whole));
+        self.write(&of_blocks, &Value::Array(blocks.iter().map(to_json).collect()));
+        self.keep(name, &whole);
+        self.keep_blocks(of_blocks, &blocks);
+        self.added.fetch_add(1, Ordering::Relaxed);
+        (whole, blocks)
+    }
+
+    fn write(&self, name: &str, content: &Value) {
+        if let Err(error) = std::fs::write(self.directory.join(name), content.to_string()) {
             tracing::warn!(%error, file = name, "partial aggregate not kept");
         }
-        self.keep(name, &partial);
-        self.added.fetch_add(1, Ordering::Relaxed);
-        partial
     }
 
     /// Removes the partials of a stream's files that are not among `files`, now and then.
@@ -77,7 +158,8 @@ impl PartialStore {
             return;
         }
         self.added.store(0, Ordering::Relaxed);
-        let wanted: HashSet<String> = files.map(|file| name(stream, file)).collect();
+        let names = files.map(|file| name(stream, file));
+        let wanted: HashSet<String> = names.flat_map(|name| [blocks_name(&name), name]).collect();
         let own = format!("{}.", stream.name.as_str());
         let Ok(entries) = std::fs::read_dir(&self.directory) else {
             return;
@@ -93,14 +175,12 @@ impl PartialStore {
 
     fn keep(&self, name: String, partial: &Arc<Partial>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.by_file.insert(name.clone(), Arc::clone(partial)).is_none() {
-            kept.order.push_back(name);
-        }
-        if kept.order.len() > KEPT_MAX
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.by_file.remove(&oldest);
-        }
+        kept.insert(name, partial, |_| 1, KEPT_MAX);
+    }
+
+    fn keep_blocks(&self, name: String, blocks: &Arc<Blocks>) {
+        let mut kept = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(name, blocks, Vec::len, BLOCKS_MAX);
     }
 }
 
@@ -120,6 +200,10 @@ fn name(stream: &StreamDeclaration, file: &str) -> String {
         stream.name.as_str(),
         stream.version
     )
+}
+
+fn blocks_name(name: &str) -> String {
+    format!("{}.blocks.json", name.strip_suffix(".json").unwrap_or(name))
 }
 
 fn to_json(partial: &Partial) -> Value {

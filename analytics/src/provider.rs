@@ -18,6 +18,7 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::datasource::{TableProvider, TableType};
+use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
@@ -30,12 +31,14 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use event::schema;
+use futures::StreamExt;
 use lake::{DataFile, Directory, FileLocation};
 use object_store::path::Path;
 use parquet::arrow::RowNumber;
 
 use crate::index_range::IndexRange;
 use crate::pin::Pin;
+use crate::tail::Tail;
 use crate::tail_exec::TailExec;
 
 const FIRST_INDEX: &str = "_first_index";
@@ -116,6 +119,10 @@ impl StreamTable {
             .filter(|filter| !names(filter, schema::INDEX))
             .cloned()
             .collect();
+        if on_columns.iter().any(|filter| is_one_text(filter, &file_schema)) {
+            // Few rows have one value of many, so the other columns are read only where those rows are.
+            source = source.with_pushdown_filters(true);
+        }
         if let Some(filter) = conjunction(on_columns) {
             let columns = Arc::clone(&file_schema).to_dfschema()?;
             source = source.with_predicate(state.create_physical_expr(filter, &columns)?);
@@ -157,7 +164,7 @@ impl StreamTable {
     fn partitioned(&self, file: &DataFile, with_index: bool) -> Result<PartitionedFile> {
         let location = match self.pin.snapshot.directory.join(&file.path) {
             FileLocation::Local(path) => Path::from_absolute_path(std::path::absolute(path)?)
-                .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?,
+                .map_err(|error| DataFusionError::External(Box::new(error)))?,
             FileLocation::Bucket { path, .. } => path,
         };
         let mut partitioned = PartitionedFile::new(String::new(), file.bytes);
@@ -219,14 +226,21 @@ impl TableProvider for StreamTable {
             None => Arc::clone(&self.schema),
         };
         if self.part == IndexRange::ALL {
-            return self.union(state, &wanted, filters);
+            // Whoever wants no column wants to know how many rows there are, which the log says of files.
+            let counts = wanted.fields().is_empty() && filters.is_empty();
+            let tail_rows = if counts {
+                self.tail_rows(state).await?
+            } else {
+                None
+            };
+            return self.union(state, &wanted, filters, tail_rows);
         }
         let mut fields: Vec<_> = wanted.fields().iter().map(Arc::clone).collect();
         if wanted.column_with_name(schema::INDEX).is_none() {
             fields.push(Arc::new(Field::new(schema::INDEX, DataType::Int64, true)));
         }
         let indexed = Arc::new(Schema::new(fields));
-        let rows = self.union(state, &indexed, filters)?;
+        let rows = self.union(state, &indexed, filters, None)?;
         let columns = Arc::clone(&indexed).to_dfschema()?;
         let condition = state.create_physical_expr(self.part.condition()?, &columns)?;
         let part = Arc::new(FilterExec::try_new(condition, rows)?);
@@ -240,12 +254,28 @@ impl TableProvider for StreamTable {
 }
 
 impl StreamTable {
+    /// How many rows the tail has; `None` where the session cannot read it.
+    async fn tail_rows(&self, state: &dyn Session) -> Result<Option<usize>> {
+        let Some(tail) = state.config().get_extension::<Tail>() else {
+            return Ok(None);
+        };
+        let mut batches = tail.read_pin(&self.pin);
+        let mut rows = 0;
+        while let Some(batch) = batches.next().await {
+            rows += batch
+                .map_err(|error| DataFusionError::External(Box::new(error)))?
+                .num_rows();
+        }
+        Ok(Some(rows))
+    }
+
     /// Files and tail, without what no filter can let pass.
     fn union(
         &self,
         state: &dyn Session,
         wanted: &SchemaRef,
         filters: &[Expr],
+        tail_rows: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let range = self.part.and(IndexRange::of(filters));
         let mut files = self.prune(state, filters)?;
@@ -255,12 +285,13 @@ impl StreamTable {
             inputs.push(self.files(state, &files, wanted, filters, range)?);
         }
         if !self.pin.tail.is_empty() {
-            inputs.push(Arc::new(TailExec::new(
+            let tail = TailExec::new(
                 Arc::clone(&self.pin.declaration),
                 self.pin.tail.clone(),
                 self.pin.tail_index(),
                 Arc::clone(wanted),
-            )));
+            );
+            inputs.push(Arc::new(tail.with_rows(tail_rows)));
         }
         if inputs.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::clone(wanted))));
@@ -297,6 +328,26 @@ fn numbered(scan: Arc<dyn ExecutionPlan>, wanted: &Schema) -> Result<Arc<dyn Exe
         columns.push((value, field.name().clone()));
     }
     Ok(Arc::new(ProjectionExec::try_new(columns, scan)?))
+}
+
+/// Whether a filter lets pass one value of a text column, or of a few.
+fn is_one_text(filter: &Expr, columns: &Schema) -> bool {
+    let is_text = |expression: &Expr| {
+        let Expr::Column(column) = expression else {
+            return false;
+        };
+        let field = columns.field_with_name(&column.name);
+        field.is_ok_and(|field| *field.data_type() == DataType::Utf8)
+    };
+    let is_value = |expression: &Expr| matches!(expression, Expr::Literal(..));
+    match filter {
+        Expr::BinaryExpr(equal) if equal.op == Operator::Eq => {
+            (is_text(&equal.left) && is_value(&equal.right))
+                || (is_value(&equal.left) && is_text(&equal.right))
+        }
+        Expr::InList(list) => !list.negated && is_text(&list.expr) && list.list.iter().all(is_value),
+        _ => false,
+    }
 }
 
 fn names(filter: &Expr, column: &str) -> bool {

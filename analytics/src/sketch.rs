@@ -32,6 +32,30 @@ impl Hasher for StableHasher {
     }
 }
 
+/// The same in every version and process, because sketches are kept on disk; by words, because each row of a file
+/// is hashed.
+fn stable_hash(value: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9fb2_1c65_1e98_df25;
+    let mut hash = FACTOR ^ value.len() as u64;
+    let mut words = value.chunks_exact(8);
+    let mut take = |word: [u8; 8]| {
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
+        hash ^= hash >> 29;
+    };
+    for word in &mut words {
+        take(word.try_into().expect("is eight bytes"));
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        take(word);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
 /// A distinct count.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sketch {
@@ -42,9 +66,7 @@ pub(crate) struct Sketch {
 impl Sketch {
     /// Counts a value.
     pub(crate) fn add(&mut self, value: &[u8]) {
-        let mut hasher = StableHasher::new();
-        hasher.write(value);
-        let hash = hasher.finish();
+        let hash = stable_hash(value);
         self.registers.resize(REGISTERS, 0);
         let register = (hash >> (64 - BITS)) as usize;
         let rank = ((hash << BITS) | (1 << (BITS - 1))).leading_zeros() as u8 + 1;

@@ -1,8 +1,9 @@
 //! Counts, bounds, sums, distinct keys of a stream; by interval, by field.
 //!
-//! Without a filter they are the sum of each file's partial, computed once, and the tail. With a time range only
-//! files at its edges are read, and of them only pages that can hold a row of it; with `interval` also files that
-//! lie across the edge of an interval. With `by` all files of the range are read. Always only the columns needed.
+//! Without a filter they are the sum of each file's partial, computed once, and the tail. With a time range, or with
+//! `interval`, they are the sum of the partials of blocks: rows are read of blocks that lie across an edge only, and
+//! of them only pages that can hold a row of the range. With `by` all files of the range are read. Always only the
+//! columns needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::Schema;
 use event::moment::rfc3339;
-use event::{FieldType, schema};
+use event::{FieldType, Offset, schema};
 use futures::StreamExt;
 use lake::DataFile;
 use serde_json::{Map, Value, json};
@@ -23,8 +24,10 @@ use crate::files::Wanted;
 use crate::json::write_value;
 use crate::parameters::{Filter, column};
 use crate::partial::Partial;
-use crate::pin::Pin;
+use crate::partial_store::{BLOCK_ROWS, Blocks};
+use crate::pin::{Pin, TailRange};
 use crate::sql::as_of;
+use crate::tail_partials::{self, TailBlock, TailPartials};
 use crate::walk::stretches;
 
 /// An interval's beginning and a field's encoded value; absent where the question has no such grouping.
@@ -68,30 +71,13 @@ pub(crate) async fn stats(
     };
     let grouped = question.interval.is_some() || question.by.is_some();
     for file in pin.snapshot.files.iter() {
-        if !question.filter.overlaps(file.time_min, file.time_max) {
-            continue;
-        }
-        let whole =
-            !question.exact && question.by.is_none() && question.filter.covers(file.time_min, file.time_max);
-        match question.interval {
-            _ if !whole => gathering.read(shared, file).await?,
-            None => gathering.total.merge(&*partial(shared, &pin, file).await?),
-            Some(interval) => match gathering.one_interval(file, interval) {
-                Some(bucket) => {
-                    let partial = partial(shared, &pin, file).await?;
-                    gathering.total.merge(&partial);
-                    gathering.group((Some(bucket), None))?.merge(&partial);
-                }
-                None => gathering.read(shared, file).await?,
-            },
+        if question.filter.overlaps(file.time_min, file.time_max) {
+            gathering.add_file(shared, file).await?;
         }
     }
-    let mut tail = shared.pinner.tail.read_pin(&pin);
     let mut tail_rows = 0;
-    while let Some(rows) = tail.next().await {
-        let rows = rows?;
-        tail_rows += rows.num_rows();
-        gathering.add(&rows)?;
+    for range in &pin.tail {
+        tail_rows += gathering.add_tail(shared, *range).await?;
     }
     let files = pin.snapshot.files.iter();
     shared
@@ -118,10 +104,26 @@ fn check_by(pin: &Pin, question: &StatsQuestion) -> Result<(), QueryError> {
 
 /// The partial of a whole file.
 async fn partial(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Partial>, QueryError> {
-    if let Some(partial) = shared.partials.get(&pin.declaration, &file.path) {
-        return Ok(partial);
+    match shared.partials.get(&pin.declaration, &file.path) {
+        Some(partial) => Ok(partial),
+        None => Ok(computed(shared, pin, file).await?.0),
     }
-    let mut partial = Partial::new(&pin.declaration, false);
+}
+
+/// The partials of a file's blocks.
+async fn blocks(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Blocks>, QueryError> {
+    match shared.partials.blocks(&pin.declaration, &file.path) {
+        Some(blocks) => Ok(blocks),
+        None => Ok(computed(shared, pin, file).await?.1),
+    }
+}
+
+async fn computed(
+    shared: &Shared,
+    pin: &Pin,
+    file: &DataFile,
+) -> Result<(Arc<Partial>, Arc<Blocks>), QueryError> {
+    let mut blocks = Blocks::new();
     let columns = Partial::columns(&pin.declaration);
     let schema = projected(pin, &columns);
     let wanted = Wanted {
@@ -133,10 +135,21 @@ async fn partial(shared: &Shared, pin: &Pin, file: &DataFile) -> Result<Arc<Part
     let mut found = shared.files.read(&path, file.bytes, wanted).await?;
     while let Some(rows) = found.next().await {
         let rows = schema::conform(&rows?, &schema)?;
-        partial.add(&pin.declaration, &rows, 0..rows.num_rows())?;
+        let mut first = 0;
+        while first < rows.num_rows() {
+            let full = blocks.last().is_none_or(|block| block.count == BLOCK_ROWS);
+            if full {
+                blocks.push(Partial::new(&pin.declaration, false));
+            }
+            let Some(block) = blocks.last_mut() else { break };
+            let room = usize::try_from(BLOCK_ROWS - block.count).unwrap_or(usize::MAX);
+            let end = rows.num_rows().min(first.saturating_add(room));
+            block.add(&pin.declaration, &rows, first..end)?;
+            first = end;
+        }
         tokio::task::yield_now().await;
     }
-    Ok(shared.partials.put(&pin.declaration, &file.path, partial))
+    Ok(shared.partials.put(&pin.declaration, &file.path, blocks))
 }
 
 /// The lake's schema of some columns.
@@ -156,7 +169,144 @@ fn begin(at: i64, interval: i64) -> i64 {
 }
 
 impl<'a> Gathering<'a> {
-    async fn read(&mut self, shared: &Shared, file: &DataFile) -> Result<(), QueryError> {
+    /// Adds a file: its partial, those of its blocks, or what they leave of its rows.
+    async fn add_file(&mut self, shared: &Shared, file: &DataFile) -> Result<(), QueryError> {
+        if !self.adds_up() {
+            return self.read(shared, file, 0, file.rows).await;
+        }
+        if let Some(bucket) = self.whole(file.time_min, file.time_max) {
+            let partial = partial(shared, self.pin, file).await?;
+            return self.add_partial(&partial, bucket);
+        }
+        let mut unread: Vec<(u64, u64)> = Vec::new();
+        let mut first = 0;
+        for block in blocks(shared, self.pin, file).await?.iter() {
+            if self.question.filter.overlaps(block.first, block.last) {
+                match (self.whole(block.first, block.last), unread.last_mut()) {
+                    (Some(bucket), _) => self.add_partial(block, bucket)?,
+                    (None, Some((start, rows))) if *start + *rows == first => *rows += block.count,
+                    (None, _) => unread.push((first, block.count)),
+                }
+            }
+            first += block.count;
+        }
+        for (first, rows) in unread {
+            self.read(shared, file, first, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a partition's tail, and says how many rows it has: the partials of runs of its records, or what they
+    /// leave of its rows.
+    async fn add_tail(&mut self, shared: &Shared, range: TailRange) -> Result<u64, QueryError> {
+        let stream = &self.pin.declaration;
+        shared
+            .tail_partials
+            .forget(&stream.name, range.partition, range.from);
+        let (mut left, mut tail_rows) = (range, 0);
+        while left.from < left.to {
+            let known = shared.tail_partials.get(&stream.name, left);
+            if let Some(block) = known.filter(|_| self.adds_up()) {
+                let partial = &block.partial;
+                tail_rows += partial.count;
+                if self.question.filter.overlaps(partial.first, partial.last) {
+                    match self.whole(partial.first, partial.last) {
+                        Some(bucket) => self.add_partial(partial, bucket)?,
+                        None => {
+                            let run = TailRange { to: block.to, ..left };
+                            self.add_records(shared, run, None).await?;
+                        }
+                    }
+                }
+                left.from = block.to;
+                continue;
+            }
+            let (at, rows) = self
+                .add_records(shared, left, Some(&shared.tail_partials))
+                .await?;
+            tail_rows += rows;
+            if at == left.from {
+                return Err(QueryError::Storage(format!("the tail ends at offset {at}")));
+            }
+            left.from = at;
+        }
+        Ok(tail_rows)
+    }
+
+    /// Reads records up to the end of the range, or up to a run that is known, and keeps the runs on the way. Gives
+    /// the offset behind the last one, and how many rows they have.
+    async fn add_records(
+        &mut self,
+        shared: &Shared,
+        range: TailRange,
+        keep: Option<&TailPartials>,
+    ) -> Result<(Offset, u64), QueryError> {
+        let stream = &self.pin.declaration;
+        let keep = keep.filter(|_| self.adds_up());
+        let mut records = shared.pinner.tail.read(stream, range);
+        let (mut begin, mut at, mut count) = (range.from, range.from, 0);
+        let mut run = Partial::new(stream, false);
+        while let Some(rows) = records.next().await {
+            let rows = rows?;
+            self.add(&rows)?;
+            (at, count) = (at.next(), count + rows.num_rows() as u64);
+            let Some(keep) = keep else { continue };
+            run.add(stream, &rows, 0..rows.num_rows())?;
+            if run.count >= tail_partials::BLOCK_ROWS {
+                let partial = std::mem::replace(&mut run, Partial::new(stream, false));
+                keep.put(
+                    &stream.name,
+                    range.partition,
+                    begin,
+                    TailBlock { to: at, partial },
+                );
+                begin = at;
+                if keep.get(&stream.name, TailRange { from: at, ..range }).is_some() {
+                    break;
+                }
+            }
+        }
+        Ok((at, count))
+    }
+
+    /// Whether the answer is a sum of partials, which know neither the values of fields nor groups by them.
+    fn adds_up(&self) -> bool {
+        let filter = &self.question.filter;
+        !self.question.exact && self.question.by.is_none() && filter.equal.is_empty() && filter.any.is_empty()
+    }
+
+    /// Whether all rows with times within [min, max] are wanted, and in which interval they are where they must be in
+    /// one.
+    fn whole(&self, min: Option<i64>, max: Option<i64>) -> Option<Option<i64>> {
+        let (stream, filter) = (&self.pin.declaration, &self.question.filter);
+        let timed = filter.start.is_some() || filter.end.is_some() || self.question.interval.is_some();
+        let time = stream.field(stream.time_column());
+        if !filter.covers(min, max) || (timed && time.is_some_and(|field| field.optional)) {
+            return None;
+        }
+        let Some(interval) = self.question.interval else {
+            return Some(None);
+        };
+        let (first, last) = (begin(min?, interval), begin(max?, interval));
+        (first == last).then_some(Some(first))
+    }
+
+    fn add_partial(&mut self, partial: &Partial, bucket: Option<i64>) -> Result<(), QueryError> {
+        self.total.merge(partial);
+        if bucket.is_some() {
+            self.group((bucket, None))?.merge(partial);
+        }
+        Ok(())
+    }
+
+    /// Reads rows of a file, as far as they can be of the answer.
+    async fn read(
+        &mut self,
+        shared: &Shared,
+        file: &DataFile,
+        first: u64,
+        rows: u64,
+    ) -> Result<(), QueryError> {
         let mut columns = Partial::columns(&self.pin.declaration);
         columns.extend(self.question.filter.columns(self.pin.declaration.time_column()));
         columns.extend(self.question.by.clone());
@@ -164,7 +314,8 @@ impl<'a> Gathering<'a> {
         columns.dedup();
         let schema = projected(self.pin, &columns);
         let path = self.pin.snapshot.directory.join(&file.path);
-        for (first, rows) in stretches(shared, self.pin, file, 0, &self.question.filter).await? {
+        let part = first..first + rows;
+        for (first, rows) in stretches(shared, self.pin, file, part, &self.question.filter).await? {
             let wanted = Wanted {
                 from: first,
                 take: usize::try_from(rows).ok(),
@@ -177,20 +328,6 @@ impl<'a> Gathering<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The interval that all rows of the file are in, if there is one and each row has a time.
-    fn one_interval(&self, file: &DataFile, interval: i64) -> Option<i64> {
-        let stream = &self.pin.declaration;
-        if stream
-            .field(stream.time_column())
-            .is_some_and(|field| field.optional)
-        {
-            return None;
-        }
-        let bucket = |at: i64| begin(at, interval);
-        let (first, last) = (bucket(file.time_min?), bucket(file.time_max?));
-        (first == last).then_some(first)
     }
 
     /// The aggregates of a group.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow_schema::{DataType, SchemaRef};
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use event::{StreamDeclaration, schema};
@@ -26,11 +28,19 @@ pub(crate) struct TailExec {
     stream: Arc<StreamDeclaration>,
     ranges: Vec<TailRange>,
     first_index: Option<u64>,
+    /// How many rows it has, where they were counted.
+    rows: Option<usize>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
 impl TailExec {
+    /// The same where the number of rows is known, from which the engine may answer.
+    pub(crate) fn with_rows(mut self, rows: Option<usize>) -> Self {
+        self.rows = rows;
+        self
+    }
+
     /// `schema` names the columns that are wanted.
     pub(crate) fn new(
         stream: Arc<StreamDeclaration>,
@@ -48,6 +58,7 @@ impl TailExec {
             stream,
             ranges,
             first_index,
+            rows: None,
             schema,
             properties: Arc::new(properties),
         }
@@ -94,6 +105,14 @@ impl ExecutionPlan for TailExec {
 
     fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let statistics = Statistics::new_unknown(&self.schema);
+        Ok(Arc::new(match self.rows {
+            Some(rows) => statistics.with_num_rows(Precision::Exact(rows)),
+            None => statistics,
+        }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -1,5 +1,7 @@
 //! Events in index order: the files one after the other, then the tail, skipping what cannot pass.
 
+use std::ops::Range;
+
 use arrow_array::RecordBatch;
 use event::schema;
 use futures::StreamExt;
@@ -8,7 +10,7 @@ use lake::DataFile;
 use crate::QueryError;
 use crate::analytics::Shared;
 use crate::files::Wanted;
-use crate::parameters::Filter;
+use crate::parameters::{Filter, Wanted as Value};
 use crate::pin::{Pin, TailRange};
 use crate::stats::projected;
 use crate::tail_rows::Located;
@@ -47,7 +49,7 @@ pub(crate) async fn in_order_of(
         }
         let skip = from.saturating_sub(file.first_index);
         let path = pin.snapshot.directory.join(&file.path);
-        for (first_row, rows) in stretches(shared, pin, file, skip, filter).await? {
+        for (first_row, rows) in stretches(shared, pin, file, skip..file.rows, filter).await? {
             let mut first_index = file.first_index + first_row;
             let wanted = Wanted {
                 from: first_row,
@@ -114,22 +116,35 @@ pub(crate) async fn in_order_of(
     Ok(())
 }
 
-/// The parts of a file, from row `from` on, that can hold a row whose time passes: (first row, rows).
+/// What of a part of a file can hold a row that passes by its time and its key: (first row, rows).
 pub(crate) async fn stretches(
     shared: &Shared,
     pin: &Pin,
     file: &DataFile,
-    from: u64,
+    part: Range<u64>,
     filter: &Filter,
 ) -> Result<Vec<(u64, u64)>, QueryError> {
-    if filter.start.is_none() && filter.end.is_none() {
-        return Ok(vec![(from, file.rows.saturating_sub(from))]);
-    }
+    let mut found = vec![(part.start, part.end.saturating_sub(part.start))];
     let path = pin.snapshot.directory.join(&file.path);
-    let time = pin.declaration.time_column();
-    let passes = |min, max| filter.overlaps(min, max);
-    shared
-        .files
-        .stretches(&path, file.bytes, from, time, passes)
-        .await
+    if filter.start.is_some() || filter.end.is_some() {
+        let time = pin.declaration.time_column();
+        let passes = |min, max| filter.overlaps(min, max);
+        let by_time = shared
+            .files
+            .stretches(&path, file.bytes, part.start, time, passes);
+        let before_end = |(first, rows): (u64, u64)| (first, rows.min(part.end.saturating_sub(first)));
+        found = by_time.await?.into_iter().map(before_end).collect();
+        found.retain(|(_, rows)| *rows > 0);
+    }
+    let key = pin.declaration.key.as_ref();
+    let wanted = filter.equal.iter().find(|(name, _)| Some(name) == key);
+    match wanted {
+        Some((key, Value::Text(value))) if !found.is_empty() => {
+            let narrowed = shared
+                .key_filters
+                .narrow(&shared.files, (&path, file.bytes), key, value, found);
+            narrowed.await
+        }
+        _ => Ok(found),
+    }
 }

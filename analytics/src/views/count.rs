@@ -36,7 +36,7 @@ pub(super) async fn more_than(
             count += file.rows;
         } else {
             let path = pin.snapshot.directory.join(&file.path);
-            for (first, rows) in stretches(shared, pin, file, 0, filter).await? {
+            for (first, rows) in stretches(shared, pin, file, 0..file.rows, filter).await? {
                 let wanted = Wanted {
                     from: first,
                     take: usize::try_from(rows).ok(),

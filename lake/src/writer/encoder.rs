@@ -30,6 +30,8 @@ use crate::storage::NewBytes;
 
 /// Bytes of a column's dictionary, above which the rest of a row group is written plainly.
 const DICTIONARY_BYTES_MAX: usize = 16 << 20;
+/// Rows of a page: what is decoded to read a single event.
+const PAGE_ROWS: usize = 8_192;
 /// Rows that are looked at to decide on a row group's dictionaries.
 const SAMPLE_ROWS: usize = 16_384;
 /// A dictionary pays when at most this share of the sampled values is distinct.
@@ -190,6 +192,7 @@ fn properties(
     };
     let mut properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(options.row_group_rows))
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_dictionary_enabled(false)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_statistics_enabled(EnabledStatistics::Page)
