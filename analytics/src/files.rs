@@ -125,6 +125,16 @@ impl Files {
         Ok(pages)
     }
 
+    /// Rows and bounds of a column of moments, as [`Bounds`] has them.
+    pub(crate) async fn bounds(
+        &self,
+        location: &FileLocation,
+        bytes: u64,
+        column: &str,
+    ) -> Result<Bounds, QueryError> {
+        bounds(&self.footer(location, bytes).await?, column)
+    }
+
     /// Some bytes of a file of so many.
     pub(crate) async fn bytes(
         &self,
@@ -250,7 +260,7 @@ fn open(path: &Path) -> Result<File, QueryError> {
 }
 
 /// Rows and bounds of a time column, page by page or, without a page index, row group by row group.
-type Bounds = Vec<(u64, Option<i64>, Option<i64>)>;
+pub(crate) type Bounds = Vec<(u64, Option<i64>, Option<i64>)>;
 
 fn bounds(footer: &ArrowReaderMetadata, time: &str) -> Result<Bounds, QueryError> {
     let metadata = footer.metadata();

@@ -22,7 +22,7 @@ use crate::files::{Files, Wanted};
 use crate::parameters::column;
 
 /// Rows of a block: one or two pages of each column.
-const BLOCK_ROWS: usize = 16_384;
+const BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 16_384 };
 /// How often a block's filter says maybe of a key that is not there, at most.
 const FALSE_SHARE: f64 = 0.01;
 /// Bytes of all filters; about two for each row, so these are those of thirty million rows of different keys.

@@ -45,6 +45,7 @@ mod tail_exec;
 mod tail_kept;
 mod tail_partials;
 mod tail_rows;
+mod time_offset;
 mod utc_trunc;
 pub mod views;
 mod walk;

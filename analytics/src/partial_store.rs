@@ -29,7 +29,7 @@ const BLOCKS_MAX: usize = 16_384;
 const FORMAT: u64 = 2;
 /// Rows of a block, of which the last one of a file has fewer: some milliseconds to read, and a sketch for each of
 /// them takes a sixteenth of a byte a row.
-pub(crate) const BLOCK_ROWS: u64 = 65_536;
+pub(crate) const BLOCK_ROWS: u64 = if cfg!(test) { 24 } else { 65_536 };
 
 /// What is known of files, the oldest entry first in `order`.
 struct Kept<T> {

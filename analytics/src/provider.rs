@@ -71,6 +71,11 @@ impl StreamTable {
         self.part_of(IndexRange { from, to })
     }
 
+    /// What is pinned, when this table is all of it.
+    pub(crate) fn whole(&self) -> Option<Arc<Pin>> {
+        (self.part == IndexRange::ALL).then(|| Arc::clone(&self.pin))
+    }
+
     /// This table with at least its newest `count` rows.
     pub(crate) fn newest(&self, count: u64) -> Option<Self> {
         let from = self.pin.lake_end().saturating_sub(count);
@@ -119,11 +124,12 @@ impl StreamTable {
             .filter(|filter| !names(filter, schema::INDEX))
             .cloned()
             .collect();
-        if on_columns.iter().any(|filter| is_one_text(filter, &file_schema)) {
-            // Few rows have one value of many, so the other columns are read only where those rows are.
+        let few = on_columns.iter().any(|filter| is_one_text(filter, &file_schema));
+        if few && !with_index && self.part == IndexRange::ALL {
+            // Few rows have one value of many, so the other columns are read only where those rows are. The
+            // condition comes down from the filter above: given here too, each value would be compared twice.
             source = source.with_pushdown_filters(true);
-        }
-        if let Some(filter) = conjunction(on_columns) {
+        } else if let Some(filter) = conjunction(on_columns) {
             let columns = Arc::clone(&file_schema).to_dfschema()?;
             source = source.with_predicate(state.create_physical_expr(filter, &columns)?);
         }

@@ -24,7 +24,7 @@ use crate::pin::Pin;
 use crate::question::Question;
 use crate::session::{QueryTables, for_query};
 use crate::tail::batch_bytes;
-use crate::{Format, QueryError, Readable, growth, guard, offset, wildcard};
+use crate::{Format, QueryError, Readable, growth, guard, offset, time_offset, wildcard};
 
 /// Rows of a JSON or text answer when the request names no limit.
 const DOCUMENT_ROWS: usize = 10_000;
@@ -252,7 +252,8 @@ async fn start(
         None => plan,
     };
     growth::check(&plan)?;
-    let frame = session.execute_logical_plan(offset::by_index(plan)?).await?;
+    let plan = time_offset::by_time(offset::by_index(plan)?, shared).await?;
+    let frame = session.execute_logical_plan(plan).await?;
     let context = Arc::new(frame.task_ctx());
     let plan = watched(frame.create_physical_plan().await?, deadline)?;
     let rows = execute_stream(plan, context)?;

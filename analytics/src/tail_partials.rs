@@ -13,7 +13,7 @@ use crate::partial::Partial;
 use crate::pin::TailRange;
 
 /// Rows of a run, at least.
-pub(crate) const BLOCK_ROWS: u64 = 8_192;
+pub(crate) const BLOCK_ROWS: u64 = if cfg!(test) { 12 } else { 8_192 };
 /// Most runs that are kept, of all streams together: 16 MiB of sketches.
 const BLOCKS_MAX: usize = 4_096;
 

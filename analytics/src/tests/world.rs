@@ -361,6 +361,7 @@ fn write(directory: &std::path::Path, name: String, rows: &[RecordBatch], first_
         .set_max_row_group_row_count(Some(64))
         .set_data_page_row_count_limit(16)
         .set_write_batch_size(16)
+        .set_column_bloom_filter_enabled("user_id".into(), true)
         .build();
     let file = std::fs::File::create(&path).expect("a file");
     let schema = rows
