@@ -148,6 +148,27 @@ impl Work {
     }
 }
 
+impl Work {
+    /// The same of processor seconds, by medians: what it costs, however busy the machine is. None when it costs
+    /// less than the clock can tell, or when others than the two sides work on it, as a broker does.
+    #[must_use]
+    pub fn cpu_ratio(&self) -> Option<f64> {
+        let (us, others) = self.sides.split_first()?;
+        if self.sides.iter().any(|side| !side.others_cpu_seconds.is_empty()) || us.trouble.is_some() {
+            return None;
+        }
+        let theirs = others.iter().filter(|side| side.trouble.is_none());
+        let best = theirs
+            .map(|side| median(&side.cpu_seconds))
+            .fold(f64::INFINITY, f64::min);
+        let ours = median(&us.cpu_seconds);
+        (ours >= CPU_S_TOLD && best.is_finite() && best > 0.0).then(|| ours / best)
+    }
+}
+
+/// Our processor time is counted in ticks of 10 ms.
+const CPU_S_TOLD: f64 = 0.03;
+
 /// `growth.json`: what things cost when there is more of something.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Growth {

@@ -243,7 +243,7 @@ pub(super) fn peers(peers: &Peers) -> String {
             let _ = write!(
                 text,
                 "<h3>{}</h3><div class=\"wide\"><table><thead><tr><th>work<th class=\"left\">who<th>median\
-                 <th>least<th>most<th>CPU s<th>CPU s of<br>others<th>us ÷ best other<th class=\"left\">settings</tr></thead><tbody>",
+                 <th>least<th>most<th>CPU s<th>CPU s of<br>others<th>us ÷<br>best other<th>CPU, us ÷<br>best other<th class=\"left\">settings</tr></thead><tbody>",
                 escaped(group)
             );
         }
@@ -285,9 +285,11 @@ fn work_rows(work: &Work) -> String {
             }
             _ => String::new(),
         };
+        let cpu = work.cpu_ratio().filter(|_| at == 0);
+        let cpu = cpu.map_or(String::new(), |ratio| format!("{ratio:.2}"));
         let _ = write!(
             text,
-            "<tr><td>{name}<td class=\"left\">{}{figures}<td>{}<td>{}<td>{ratio}<td class=\"left soft\">{}</tr>",
+            "<tr><td>{name}<td class=\"left\">{}{figures}<td>{}<td>{}<td>{ratio}<td>{cpu}<td class=\"left soft\">{}</tr>",
             escaped(&side.name),
             short(median(&side.cpu_seconds)),
             match side.others_cpu_seconds.is_empty() {

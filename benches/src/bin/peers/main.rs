@@ -120,10 +120,16 @@ fn run() -> Result<(), Anything> {
 
 /// One line for each who did it.
 fn print(work: &Work) {
-    let ratio = work.ratio().map_or(String::new(), |ratio| {
-        format!("; we are at {ratio:.2} of the best other")
-    });
-    println!("{}: {}{ratio}", work.group, work.name);
+    let of =
+        |what: &str, ratio: Option<f64>| ratio.map(|ratio| format!("{what} {ratio:.2} of the best other's"));
+    let ratios: Vec<_> = [
+        of("our figure is", work.ratio()),
+        of("our CPU time", work.cpu_ratio()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    println!("{}: {}; {}", work.group, work.name, ratios.join(", "));
     for side in &work.sides {
         let least = side.rounds.iter().copied().fold(f64::INFINITY, f64::min);
         let most = side.rounds.iter().copied().fold(0.0, f64::max);
