@@ -114,7 +114,7 @@ mod tests {
         let said = [1_500_000.0, 200_000.0, 12.34, 0.05, 0.0, 100.0].map(short);
         assert_eq!(said, ["1.5M", "200k", "12.3", "0.05", "0", "100"]);
         assert_eq!(Scale::linear(37.0).marks(), [0.0, 10.0, 20.0, 30.0, 40.0]);
-        assert_eq!(Scale::linear(0.0).marks(), [0.0, 1.0]);
+        assert_eq!(Scale::linear(0.0).marks(), [0.0, 0.5, 1.0]);
         let decades = Scale::logarithmic([0.3, 25.0].into_iter());
         assert_eq!(decades.marks().len(), 4);
         assert!((decades.at(1.0) - 1.0 / 3.0).abs() < 1e-9);
