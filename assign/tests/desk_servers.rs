@@ -137,6 +137,32 @@ async fn a_status_frees_the_place_once_and_what_is_no_event_is_kept() {
     world.remove().await;
 }
 
+/// Such as the service that was there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_another_program_is_left_alone_and_the_way_out_is_named() {
+    let Some(world) = World::shared("foreign").await else {
+        return;
+    };
+    let database = world.postgres().await.expect("postgres");
+    database
+        .batch_execute("CREATE TABLE assignments (id serial PRIMARY KEY, worker text); INSERT INTO assignments VALUES (1, 'x')")
+        .await
+        .expect("made");
+    let desk = world.desk(options(2, LONG), 1);
+    until("the desk says what is in its way", async || {
+        format!("{:?}", desk.health().await).contains("CREATE SCHEMA tidemill")
+    })
+    .await;
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM assignments WHERE worker = 'x'")
+            .await,
+        1
+    );
+    desk.shutdown().await;
+    world.remove().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_has_goes_to_others_when_the_session_ends() {
     let Some(world) = World::shared("sessions").await else {

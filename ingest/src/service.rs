@@ -10,7 +10,7 @@
 //! refused, and nearly always something went wrong at the sender. An envelope that says that it has no events, on a
 //! route with an answer of its own, gets that answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Instant, SystemTime};
@@ -18,8 +18,10 @@ use std::time::{Instant, SystemTime};
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
 use bytes::Bytes;
-use event::decode::{Decoded, Decoder};
-use event::{Batch, Catalog, Partition, Position, Reject, Span, StreamDeclaration, partition, reject_rows};
+use event::decode::{Decoded, Decoder, Decoders, Format};
+use event::{
+    Batch, Catalog, Partition, Position, Reject, Span, StreamDeclaration, StreamName, partition, reject_rows,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
@@ -46,6 +48,8 @@ pub struct Ingest {
 #[derive(Debug)]
 struct Shared {
     routes: Routes,
+    /// By the stream's name.
+    decoders: HashMap<StreamName, Decoders>,
     batcher: Batcher,
     admission: Admission,
     options: IngestOptions,
@@ -68,8 +72,12 @@ impl Ingest {
     #[must_use]
     pub fn new(catalog: Catalog, batcher: Batcher, mut options: IngestOptions) -> Self {
         options.in_flight_bytes_max = options.in_flight_bytes_max.max(options.body_bytes_max);
+        let decoders = catalog
+            .iter()
+            .map(|stream| (stream.name.clone(), Decoders::new(Arc::clone(stream))));
         Self {
             shared: Arc::new(Shared {
+                decoders: decoders.collect(),
                 routes: Routes::new(catalog, &options.routes),
                 batcher,
                 admission: Admission::new(options.in_flight_bytes_max),
@@ -151,7 +159,7 @@ impl Shared {
             .reserve(self.reservation_bytes(&head))
             .ok_or_else(|| body::overload(&self.options).close())?;
         let decoder = match exchange.post.as_ref().map(|post| &post.form) {
-            None | Some(Form::Body) => Decoder::new(Arc::clone(&stream), head.format),
+            None | Some(Form::Body) => self.decoder(&stream, head.format),
             Some(Form::Envelope(envelope)) => Decoder::enveloped(&stream, Arc::clone(envelope)),
             Some(Form::Query(decoder)) => {
                 let discarded = body::discard(&mut body).await;
@@ -168,6 +176,13 @@ impl Shared {
             .map_err(|error| error.problem(&self.options))?;
         counts::count_body(&stream, &decoded);
         self.store(&stream, &head, decoded, exchange).await
+    }
+
+    fn decoder(&self, stream: &Arc<StreamDeclaration>, format: Format) -> Decoder {
+        match self.decoders.get(&stream.name) {
+            Some(decoders) => decoders.decoder(format),
+            None => Decoder::new(Arc::clone(stream), format),
+        }
     }
 
     fn check_head(

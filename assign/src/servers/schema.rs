@@ -1,6 +1,7 @@
 //! The tables: made when they are not there.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::SCHEMA;
 use super::database::{failed, within};
@@ -25,9 +26,33 @@ pub(super) async fn prepare(client: &Client) -> Result<String, AssignError> {
         // Several processes may start at once, and `IF NOT EXISTS` alone does not keep them apart.
         let make = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {SCHEMA}; COMMIT");
         let made = within(OPERATION, client.batch_execute(&make)).await?;
-        made.map_err(|error| failed(OPERATION, &error))?;
+        made.map_err(|error| not_made(OPERATION, &error))?;
     }
     let row = within(OPERATION, client.query_typed_one(id, &[])).await?;
     row.and_then(|row| row.try_get(0))
         .map_err(|error| failed(OPERATION, &error))
+}
+
+/// A table of another program with one of our names stays as it is, and its columns are others.
+fn not_made(operation: &'static str, error: &tokio_postgres::Error) -> AssignError {
+    let foreign = [
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::DATATYPE_MISMATCH,
+        SqlState::WRONG_OBJECT_TYPE,
+    ];
+    let failure = failed(operation, error);
+    match failure {
+        AssignError::Unavailable { operation, message }
+            if error.code().is_some_and(|code| foreign.contains(code)) =>
+        {
+            AssignError::Unavailable {
+                operation,
+                message: format!(
+                    "{message}; another program has a table of that name here: give ours a schema of their own, \
+                     `CREATE SCHEMA tidemill` and `?options=-csearch_path%3Dtidemill` in `postgres_url`"
+                ),
+            }
+        }
+        failure => failure,
+    }
 }

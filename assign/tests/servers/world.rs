@@ -359,7 +359,7 @@ impl World {
         client.query_one(sql, &[]).await.map_or(-1, |row| row.get(0))
     }
 
-    async fn postgres(&self) -> Result<Client, tokio_postgres::Error> {
+    pub(crate) async fn postgres(&self) -> Result<Client, tokio_postgres::Error> {
         connect(&self.options.postgres_url).await
     }
 

@@ -71,8 +71,9 @@ impl LineDecoder {
         }
     }
 
-    pub(super) fn fields_ignored(&self) -> u64 {
-        self.row.fields_ignored
+    /// How many undeclared fields were left out since the last time.
+    pub(super) fn take_fields_ignored(&mut self) -> u64 {
+        std::mem::take(&mut self.row.fields_ignored)
     }
 
     /// Whether the batch should be taken before the next line.

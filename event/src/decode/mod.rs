@@ -26,6 +26,7 @@
 
 mod block;
 mod columns;
+mod decoders;
 mod document;
 mod envelope;
 mod expect;
@@ -48,6 +49,7 @@ use memchr::memchr;
 
 use crate::limits::{LINE_BYTES_MAX, REJECT_RAW_BYTES_MAX};
 use crate::{Reject, RejectCode, Rejects, StreamDeclaration};
+pub use decoders::Decoders;
 use document::Elements;
 pub use envelope::Envelope;
 use envelope::Enveloped;
@@ -121,6 +123,8 @@ pub struct Decoder {
     /// What every row still gets from the envelope.
     fill: Option<Fill>,
     decoded: Decoded,
+    /// Where the lines' decoder goes when the body has ended.
+    home: Option<Decoders>,
 }
 
 #[derive(Debug)]
@@ -130,15 +134,20 @@ enum Form {
     Enveloped(Box<Enveloped>),
 }
 
+impl Form {
+    fn new(format: Format) -> Self {
+        match format {
+            Format::Ndjson => Self::Ndjson,
+            Format::Json => Self::Json(Elements::new()),
+        }
+    }
+}
+
 impl Decoder {
     /// A decoder for one body.
     #[must_use]
     pub fn new(stream: Arc<StreamDeclaration>, format: Format) -> Self {
-        let form = match format {
-            Format::Ndjson => Form::Ndjson,
-            Format::Json => Form::Json(Elements::new()),
-        };
-        Self::of_form(LineDecoder::new(&stream), form)
+        Self::of_form(LineDecoder::new(&stream), Form::new(format))
     }
 
     /// A decoder for one body that is an [`Envelope`].
@@ -159,6 +168,7 @@ impl Decoder {
             ended: false,
             fill: None,
             decoded: Decoded::default(),
+            home: None,
         }
     }
 
@@ -198,7 +208,7 @@ impl Decoder {
                 Form::Enveloped(enveloped) => self.fill = enveloped.end()?,
             }
             self.decoded.batches.extend(self.lines.take_batch());
-            self.decoded.fields_ignored = self.lines.fields_ignored();
+            self.decoded.fields_ignored = self.lines.take_fields_ignored();
             if let Some(fill) = &mut self.fill {
                 fill.begin(&mut self.decoded.batches);
             }
@@ -227,6 +237,9 @@ impl Decoder {
     pub fn finish(mut self) -> Result<Decoded, BodyError> {
         self.end()?;
         while self.fill_next()? {}
+        if let Some(home) = &self.home {
+            home.give_back(self.lines);
+        }
         Ok(self.decoded)
     }
 
