@@ -4,6 +4,8 @@
 mod envelope;
 #[path = "decode/expected.rs"]
 mod expected;
+#[path = "decode/forms.rs"]
+mod forms;
 #[path = "decode/lines.rs"]
 mod lines;
 #[path = "decode/model.rs"]

@@ -29,8 +29,8 @@ pub(super) struct Columns {
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) values: Values,
-    /// The rows without a value, for optional fields.
-    nulls: Option<Vec<usize>>,
+    /// The rows without a value, for optional fields. Fields that are mostly absent have many of these.
+    nulls: Option<Vec<u32>>,
     length: usize,
 }
 
@@ -139,7 +139,7 @@ impl Column {
     }
 
     fn set_null(&mut self) -> Result<(), ()> {
-        self.nulls.as_mut().ok_or(())?.push(self.length);
+        self.nulls.as_mut().ok_or(())?.push(self.length as u32);
         self.values.push_nothing();
         self.length += 1;
         Ok(())
@@ -150,7 +150,7 @@ impl Column {
             // Only the row that is taken back can have one.
             let kept = nulls
                 .iter()
-                .rposition(|row| *row < rows)
+                .rposition(|row| (*row as usize) < rows)
                 .map_or(0, |last| last + 1);
             nulls.truncate(kept);
         }
@@ -168,7 +168,7 @@ impl Column {
                 let mut valid = BooleanBufferBuilder::new(length);
                 valid.append_n(length, true);
                 for row in nulls.drain(..) {
-                    valid.set_bit(row, false);
+                    valid.set_bit(row as usize, false);
                 }
                 NullBuffer::new(valid.finish())
             });

@@ -129,6 +129,9 @@ impl LineDecoder {
     /// Tries the pass; `end` gives what the line takes when it may end after so many bytes.
     #[inline]
     fn pass(&mut self, text: &[u8], end: impl FnOnce(usize) -> Option<usize>) -> Option<usize> {
+        if !self.expectation.is_due(text) {
+            return None;
+        }
         let row = &mut self.row;
         let passed = self.expectation.pass(text, &mut row.columns, &mut row.keys);
         let taken = passed

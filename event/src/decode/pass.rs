@@ -62,10 +62,10 @@ pub(super) struct Kept {
 type End = Result<usize, Unknown>;
 
 impl<'a> Pass<'a> {
-    /// Reads the line up to its closing brace.
+    /// Reads the line, which begins with a brace, up to its closing one.
     #[inline]
     pub(super) fn line(&mut self) -> End {
-        if self.bytes.first() != Some(&b'{') || self.shape.objects[0].wild {
+        if self.shape.objects[0].wild {
             return Err(Unknown::Value);
         }
         self.object(0, 0, 0)
