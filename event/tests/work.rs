@@ -8,7 +8,7 @@
 use std::alloc::System;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use event::StreamDeclaration;
@@ -17,6 +17,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Held by whoever counts or does what is counted for the whole process: tests run side by side.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What hyper gives at once, about.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -69,10 +72,10 @@ fn decode(stream: &Arc<StreamDeclaration>, body: &Bytes) -> Decoded {
 
 /// Nothing is allocated for an event, and hardly a byte of an uncompressed body is copied.
 ///
-/// Method: the allocations of a body less those of one half as long. The other tests of this file wait for another
-/// process meanwhile, or do nothing.
+/// Method: the allocations of a body less those of one half as long. The other tests of this file wait meanwhile.
 #[test]
 fn an_event_costs_no_allocation_and_no_copy_of_its_bytes() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, _) in INSTRUCTIONS_MAX {
         let stream = stream(name);
         let count = |events: usize| {
@@ -122,6 +125,7 @@ fn a_byte_costs_no_more_instructions_than_were_recorded() {
         println!("SKIPPED: needs valgrind");
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().expect("a directory");
     let mut beyond = Vec::new();
     for (name, most) in INSTRUCTIONS_MAX {
