@@ -36,7 +36,9 @@ fuzz_target!(|input: &[u8]| {
         judged_as_json_has_it(stream, line);
     }
     if form & 1 == 1 {
-        let seed = text.iter().fold(u64::from(*form), |seed, byte| seed.rotate_left(5) ^ u64::from(*byte));
+        let seed = text.iter().fold(u64::from(*form), |seed, byte| {
+            seed.rotate_left(5) ^ u64::from(*byte)
+        });
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut usual = lines::Lines::new(stream, &mut random).body();
         usual.truncate(10);

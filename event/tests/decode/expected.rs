@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::lines::{Lines, declarations};
-use super::verdict::{of_elements, of_lines, shortened};
+use super::verdict::{of_elements, of_lines};
 
 fn bodies() -> u64 {
     if std::env::var_os("TIDEMILL_SOAK").is_some() {
@@ -25,6 +25,26 @@ fn of_joined(stream: &Arc<StreamDeclaration>, lines: &[Vec<u8>], chunk_seed: u64
     let mut random = ChaCha8Rng::seed_from_u64(chunk_seed);
     let bound = [1, 7, 64, 1_000, 100_000, 10_000_000][random.random_range(0..6)];
     of_lines(stream, &lines.join(&b'\n'), || random.random_range(1..=bound))
+}
+
+/// Leaves out lines for as long as the rest still has a difference, so that a report can be read.
+fn shortened(lines: &[Vec<u8>], differs: impl Fn(&[Vec<u8>]) -> bool) -> Vec<Vec<u8>> {
+    let mut lines = lines.to_vec();
+    let mut step = lines.len().div_ceil(2);
+    while step > 0 {
+        let mut at = 0;
+        while at < lines.len() {
+            let mut fewer = lines.clone();
+            fewer.drain(at..(at + step).min(lines.len()));
+            if differs(&fewer) {
+                lines = fewer;
+            } else {
+                at += step;
+            }
+        }
+        step /= 2;
+    }
+    lines
 }
 
 #[test]

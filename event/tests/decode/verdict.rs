@@ -153,23 +153,3 @@ fn decoded(
     }
     decoder.finish()
 }
-
-/// Leaves out lines for as long as the rest still has a difference, so that a report can be read.
-pub(crate) fn shortened(lines: &[Vec<u8>], differs: impl Fn(&[Vec<u8>]) -> bool) -> Vec<Vec<u8>> {
-    let mut lines = lines.to_vec();
-    let mut step = lines.len().div_ceil(2);
-    while step > 0 {
-        let mut at = 0;
-        while at < lines.len() {
-            let mut fewer = lines.clone();
-            fewer.drain(at..(at + step).min(lines.len()));
-            if differs(&fewer) {
-                lines = fewer;
-            } else {
-                at += step;
-            }
-        }
-        step /= 2;
-    }
-    lines
-}
