@@ -40,9 +40,8 @@ fuzz_target!(|input: &[u8]| {
             seed.rotate_left(5) ^ u64::from(*byte)
         });
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut usual = lines::Lines::new(stream, &mut random).body();
-        usual.truncate(10);
-        let after = usual.split_off(usual.len() / 2);
+        let mut usual = lines::Lines::new(stream, &mut random).usual(5);
+        let after = usual.split_off(3);
         lines = [usual, lines, after].concat();
     }
     let sizes = [usize::MAX, 1, 13, 1_000];

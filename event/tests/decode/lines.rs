@@ -153,7 +153,14 @@ impl<'a> Lines<'a> {
         lines
     }
 
+    /// So many lines, all in one shape but for what is odd about some bodies.
+    #[allow(dead_code, reason = "the fuzz target's only, which shares this file")]
+    pub(crate) fn usual(&mut self, count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(|_| self.line()).collect()
+    }
+
     /// Some lines; perhaps strange ones first, so that what is learned of them is of no use later.
+    #[allow(dead_code, reason = "the tests' only, which share this file")]
     pub(crate) fn body(&mut self) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         let count = [3, 12, 40, 150][self.random.random_range(0..4)];
