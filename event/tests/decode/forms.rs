@@ -169,3 +169,88 @@ fn lines_around_the_limit_are_judged_the_same() {
         }
     }
 }
+
+/// Arrays and objects in a value whose first levels were learned.
+#[test]
+fn levels_around_the_limit_are_judged_the_same() {
+    let usual = "{\"n\":1,\"meta\":{\"page\":\"p\"},\"doc\":{\"a\":[{\"b\":[1]}]}}";
+    let mut lines = Vec::new();
+    for levels in 59..68 {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"b\":", "}")] {
+            let value = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+            let empty = format!(
+                "{}{}",
+                open.repeat(levels).trim_end_matches(':'),
+                close.repeat(levels)
+            );
+            for value in [value, empty.replace("\"a\"}", "}").replace("\"b\"}", "}")] {
+                for begin in [
+                    "\"doc\":",
+                    "\"doc\":{\"a\":",
+                    "\"doc\":{\"a\":[[",
+                    "\"meta\":{\"page\":\"p\",\"z\":",
+                ] {
+                    let end = begin.replace(|byte| !matches!(byte, '{' | '['), "");
+                    let end: String = end
+                        .chars()
+                        .rev()
+                        .map(|open| if open == '{' { '}' } else { ']' })
+                        .collect();
+                    lines.push(format!("{{\"n\":1,{begin}{value}{end}}}"));
+                }
+            }
+        }
+    }
+    // The learned object below as many arrays.
+    for levels in 59..66 {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        lines.push(format!("{{\"n\":1,\"doc\":{{\"a\":{open}{{\"b\":1}}{close}}}}}"));
+    }
+    for stream in streams(&["every_keep", "types_ignore"]) {
+        for line in &lines {
+            let body = [usual, line, usual, line, line].join("\n");
+            assert_eq!(
+                of_lines(&stream, body.as_bytes(), || body.len()),
+                Ok(()),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn moments_at_the_ends_of_days_and_years_are_judged_the_same() {
+    let dates = [
+        "0000-12-31",
+        "0001-01-01",
+        "1969-12-31",
+        "2016-12-31",
+        "2024-02-29",
+        "2023-02-29",
+        "9999-12-31",
+    ];
+    let times = [
+        "00:00:00", "23:59:59", "23:59:60", "23:59:61", "24:00:00", "23:60:00",
+    ];
+    let zones = ["Z", "z", "+00:00", "-00:00", "+00:01", "-00:01", "-23:59"];
+    let mut lines = Vec::new();
+    for (date, time, zone) in dates
+        .iter()
+        .flat_map(|date| times.map(|time| (date, time)))
+        .flat_map(|(date, time)| zones.map(|zone| (date, time, zone)))
+    {
+        for fraction in ["", ".9", ".999999", ".9999999", ".99999999", "."] {
+            lines.push(
+                USUAL
+                    .replace(
+                        "2024-02-29T09:30:00.125Z",
+                        &format!("{date}T{time}{fraction}{zone}"),
+                    )
+                    .into_bytes(),
+            );
+        }
+    }
+    for stream in streams(&["types_ignore"]) {
+        after_usual(&stream, &lines);
+    }
+}
