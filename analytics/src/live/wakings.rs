@@ -52,6 +52,8 @@ impl Wakings {
     /// Wakes round after round, for as long as it is polled.
     pub(super) async fn run(self: Arc<Self>) {
         let mut changes = self.changed.subscribe();
+        // What came before this was first polled has woken nobody yet.
+        changes.mark_changed();
         while changes.changed().await.is_ok() {
             let mut due = Instant::now();
             for group in &self.groups {
@@ -62,6 +64,24 @@ impl Wakings {
                     sleep_until(due).await;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_came_before_the_first_round_wakes_everybody() {
+        let wakings = Wakings::new();
+        let mut watching: Vec<_> = (0..2 * GROUPS).map(|_| wakings.subscribe()).collect();
+        wakings.wake();
+        let mut rounds = tokio::task::JoinSet::new();
+        rounds.spawn(Arc::clone(&wakings).run());
+        for one in &mut watching {
+            let woken = tokio::time::timeout(Duration::from_secs(60), one.changed()).await;
+            woken.expect("in time").expect("the groups are there");
         }
     }
 }
