@@ -12,6 +12,7 @@ pub mod spread;
 pub mod sync_probe;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use analytics::{Analytics, AnalyticsOptions};
@@ -31,6 +32,29 @@ use tower::ServiceExt;
 
 /// Any error of a fixture: a bench that cannot be set up says why and ends.
 pub type Anything = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a program ends; its error goes to stderr under its name.
+#[must_use]
+pub fn exit_code(program: &str, done: Result<(), Anything>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Refuses parts that a program has not.
+///
+/// # Errors
+/// Names the first of them, and those that there are.
+pub fn known_parts(asked: &[String], parts: &[&str]) -> Result<(), Anything> {
+    match asked.iter().find(|asked| !parts.contains(&asked.as_str())) {
+        Some(unknown) => Err(format!("there is no part `{unknown}`, only {}", parts.join(", ")).into()),
+        None => Ok(()),
+    }
+}
 
 /// The declaration of a starter stream.
 #[must_use]

@@ -14,15 +14,15 @@ mod round;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use benches::load::{self, made};
 use benches::process::{self, Process};
+use benches::spread::median;
 use benches::{Anything, history, processors};
 use serde_json::{Map, json};
-use server::load::generate::{GeneratorOptions, Starter};
-use server::load::replay::{self, BatchSize, Options, Progress, Source, Target};
-use tokio_util::sync::CancellationToken;
+use server::load::generate::Starter;
+use server::load::replay::{BatchSize, Options, Target};
 
 use client::Client;
 use round::{CONFIG, Round, Rounds};
@@ -35,13 +35,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("databases: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benches::exit_code("databases", run())
 }
 
 fn run() -> Result<(), Anything> {
@@ -62,7 +56,7 @@ fn run() -> Result<(), Anything> {
     let mut measured = Map::new();
     for client in &clients {
         let rounds = runtime.block_on(measure(client, directory.path(), &arguments))?;
-        let median = median(rounds.iter().map(Round::ratio).collect());
+        let median = median(&rounds.iter().map(Round::ratio).collect::<Vec<_>>());
         println!("median of the ratios: {median:.2}");
         let one = json!({ "median_ratio": median, "rounds": rounds });
         measured.insert(client.kind().to_owned(), one);
@@ -106,23 +100,17 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Anyth
 /// Fills the journal, and lets the lake have it all, so that it is at rest afterwards.
 async fn post(directory: &Path, events: u64) -> Result<(), Anything> {
     let server = Process::start(directory, CONFIG)?;
-    let source = Source::Generated {
-        starter: Starter::Running,
-        count: events,
-        options: GeneratorOptions {
-            users: 100_000,
-            seed: 1,
-        },
-    };
     let url = format!("http://{}", server.address());
     let options = Options {
         batch: Some(BatchSize::Bytes(1 << 20)),
-        ..Options::new(source, Target::parse(&url, Some(Starter::Running.name()))?)
+        ..Options::new(
+            made(Starter::Running, events, 1),
+            Target::parse(&url, Some(Starter::Running.name()))?,
+        )
     };
-    let report = replay::run(options, Arc::new(Progress::default()), CancellationToken::new()).await?;
-    if report.accepted != events || !report.succeeded() {
-        let problems = report.problems.join("; ");
-        return Err(format!("{} of {events} events were taken: {problems}", report.accepted).into());
+    let report = load::run(options).await?;
+    if report.accepted != events {
+        return Err(format!("{} of {events} events were taken", report.accepted).into());
     }
     server.stop()?;
     Ok(())
@@ -163,14 +151,4 @@ fn print(number: u32, events: u64, one: &Round) {
         one.used.others_s,
         one.client_processor_s,
     );
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
-    }
 }

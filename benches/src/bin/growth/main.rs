@@ -50,9 +50,7 @@ impl Arguments {
                 }
             }
         }
-        if let Some(unknown) = arguments.only.iter().find(|only| !PARTS.contains(&only.as_str())) {
-            return Err(format!("there is no part `{unknown}`, only {}", PARTS.join(", ")).into());
-        }
+        benches::known_parts(&arguments.only, &PARTS)?;
         if arguments.events < 2_000 || arguments.time.is_zero() {
             return Err("write at least 2,000 events and 1 second".into());
         }
@@ -65,13 +63,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("growth: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benches::exit_code("growth", run())
 }
 
 fn run() -> Result<(), Anything> {

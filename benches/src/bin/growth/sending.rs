@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use benches::Anything;
 use benches::load::made;
-use benches::process::Process;
+use benches::process::{self, Process};
 use server::load::generate::{EVENTS_MAX, Starter};
 use server::load::replay::{self, BatchSize, Options, Pace, Progress, Report, Target};
 use tokio::task::JoinSet;
@@ -33,6 +33,42 @@ pub(crate) struct Cost {
     pub(crate) p99_ms: f64,
     /// Requests that were refused with 429 or 503 and sent again, of a million answered ones.
     pub(crate) refused_of_million: f64,
+}
+
+impl Cost {
+    /// Its figures in a closed loop: name, unit and value of each.
+    pub(crate) fn values(&self) -> [(&'static str, &'static str, f64); 4] {
+        [
+            ("server, for a million events", "CPU s", self.cpu_s_per_million),
+            ("throughput", "events/s", self.events_per_second),
+            (
+                "refused with 429 or 503",
+                "of 1M requests",
+                self.refused_of_million,
+            ),
+            ("peak of anonymous memory", "MiB", self.memory_mib),
+        ]
+    }
+}
+
+/// What so many loads of `running` on a new server cost, as fast as answers come.
+pub(crate) async fn running(
+    loads: usize,
+    connections: usize,
+    batch: BatchSize,
+    time: Duration,
+) -> Result<Cost, Anything> {
+    let directory = process::directory()?;
+    let server = Process::start(directory.path(), "")?;
+    let sending = Sending {
+        streams: vec![Starter::Running.name().to_owned()],
+        loads,
+        connections,
+        batch,
+        pace: Pace::FullSpeed,
+        time,
+    };
+    sending.to(server).await
 }
 
 impl Sending {

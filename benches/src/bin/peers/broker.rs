@@ -5,15 +5,12 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use benches::kafka::{self, Topics, tool};
-use benches::load::{file, post};
 use benches::process::{self, Process};
 use benches::report::{Side, Work};
 use benches::{Anything, processors};
-use server::load::generate::Starter;
-use server::load::replay::BatchSize;
 
 use crate::Arguments;
-use crate::convert::write_events;
+use crate::convert::{post_events, write_events};
 
 /// Bytes of a small record: a `running` event.
 const SMALL: u64 = 123;
@@ -149,14 +146,7 @@ impl Writer {
 async fn through_us(topics: &Topics, ndjson: &Path) -> Result<f64, Anything> {
     let directory = process::directory()?;
     let server = Process::start(directory.path(), &topics.configuration("ingest"))?;
-    let report = post(
-        &server,
-        Starter::Running.name(),
-        file(ndjson),
-        BatchSize::Bytes(1 << 20),
-        4,
-    )
-    .await?;
+    let report = post_events(&server, ndjson).await?;
     server.stop()?;
     Ok(report.megabytes_per_second)
 }

@@ -9,7 +9,7 @@ use benches::process::{self, Process};
 use benches::report::{Side, Work};
 use benches::{Anything, processors};
 use server::load::generate::{Generator, GeneratorOptions, Starter};
-use server::load::replay::BatchSize;
+use server::load::replay::{BatchSize, Report};
 
 use crate::engine::Engine;
 use crate::{Arguments, ENGINES, THREADS};
@@ -30,6 +30,12 @@ pub(crate) fn write_events(path: &Path, count: u64) -> Result<u64, Anything> {
     }
     out.into_inner()?;
     Ok(std::fs::metadata(path)?.len())
+}
+
+/// Posts them as everybody's setting says: 4 connections, 1 MiB.
+pub(crate) async fn post_events(server: &Process, ndjson: &Path) -> Result<Report, Anything> {
+    let (stream, batch) = (Starter::Running.name(), BatchSize::Bytes(1 << 20));
+    post(server, stream, file(ndjson), batch, 4).await
 }
 
 /// Converts it in turns.
@@ -85,14 +91,7 @@ async fn through_us(ndjson: &Path) -> Result<(f64, f64), Anything> {
     let before = cpu(())?;
     let server = Process::start(directory.path(), "")?;
     let begun = Instant::now();
-    post(
-        &server,
-        Starter::Running.name(),
-        file(ndjson),
-        BatchSize::Bytes(1 << 20),
-        4,
-    )
-    .await?;
+    post_events(&server, ndjson).await?;
     server.stop()?;
     Ok((begun.elapsed().as_secs_f64(), cpu(())? - before))
 }

@@ -68,9 +68,7 @@ impl Arguments {
                 }
             }
         }
-        if let Some(unknown) = arguments.only.iter().find(|only| !PARTS.contains(&only.as_str())) {
-            return Err(format!("there is no part `{unknown}`, only {}", PARTS.join(", ")).into());
-        }
+        benches::known_parts(&arguments.only, &PARTS)?;
         if arguments.events == 0 || arguments.rounds == 0 {
             return Err("nothing is compared of no events or in no rounds".into());
         }
@@ -83,13 +81,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("peers: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benches::exit_code("peers", run())
 }
 
 fn run() -> Result<(), Anything> {

@@ -29,13 +29,7 @@ use arguments::Arguments;
 use scenario::{Beat, Place, Scenario};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("scenarios: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    benches::exit_code("scenarios", run())
 }
 
 fn run() -> Result<(), Anything> {
