@@ -1,7 +1,8 @@
 //! Direct reading of the lake's Parquet files, with footers and page indexes kept.
 //!
-//! A file of this machine is read page by page as its rows are asked for, on the thread that asks. Of an object in a
-//! bucket the pages that a question needs of one row group are fetched together.
+//! A file of this machine is read page by page as its rows are asked for, on the thread that asks; a few rows are taken
+//! out of their pages (`pages`). Of an object in a bucket the pages that a question needs of one row group are fetched
+//! together.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -27,6 +28,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use crate::QueryError;
+use crate::pages::Pages;
 
 /// Footers that are kept: at some tens of kilobytes with their page index, some tens of megabytes.
 const FOOTERS_MAX: usize = 1_024;
@@ -43,12 +45,14 @@ struct Footers {
 /// Opens files. They never change, so a footer holds for ever.
 pub(crate) struct Files {
     footers: Mutex<Footers>,
+    pages: Pages,
 }
 
 impl Files {
     pub(crate) fn new() -> Self {
         Self {
             footers: Mutex::default(),
+            pages: Pages::default(),
         }
     }
 
@@ -67,6 +71,13 @@ impl Files {
                     Some(footer) => footer,
                     None => self.keep(location, ArrowReaderMetadata::load(&file, with_pages())?),
                 };
+                if let Some(take) = wanted.take {
+                    let name = path.to_string_lossy();
+                    let rows = (wanted.from, take);
+                    if let Some(rows) = self.pages.read(&name, &file, &footer, rows, wanted.columns) {
+                        return Ok(stream::iter([Ok(rows)]).boxed());
+                    }
+                }
                 let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer);
                 let rows = wanted.of(builder).build()?;
                 Ok(stream::iter(rows.map(|rows| rows.map_err(ParquetError::from))).boxed())

@@ -24,14 +24,13 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn};
-use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_optimizer::pruning::PruningPredicate;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use event::schema;
-use futures::StreamExt;
 use lake::{DataFile, Directory, FileLocation};
 use object_store::path::Path;
 use parquet::arrow::RowNumber;
@@ -40,6 +39,7 @@ use crate::index_range::IndexRange;
 use crate::pin::Pin;
 use crate::tail::Tail;
 use crate::tail_exec::TailExec;
+use crate::tail_filter::{TailFilter, predicate};
 
 const FIRST_INDEX: &str = "_first_index";
 const ROW_NUMBER: &str = "_row_number";
@@ -125,9 +125,13 @@ impl StreamTable {
             .cloned()
             .collect();
         let few = on_columns.iter().any(|filter| is_one_text(filter, &file_schema));
-        if few && !with_index && self.part == IndexRange::ALL {
-            // Few rows have one value of many, so the other columns are read only where those rows are. The
-            // condition comes down from the filter above: given here too, each value would be compared twice.
+        let time = self.pin.declaration.time_column();
+        let of_time = |filter: &Expr| filter.column_refs().iter().all(|column| column.name == time);
+        let some_time = !on_columns.is_empty() && on_columns.iter().all(of_time);
+        if (few || some_time) && !with_index && self.part == IndexRange::ALL {
+            // Few rows have one value of many, and rows of some time lie side by side, so the other columns are read
+            // only where those rows are; with a LIMIT in some order, only of those that can still be among the first.
+            // The condition comes down from the filter above: given here too, each value would be compared twice.
             source = source.with_pushdown_filters(true);
         } else if let Some(filter) = conjunction(on_columns) {
             let columns = Arc::clone(&file_schema).to_dfschema()?;
@@ -183,17 +187,9 @@ impl StreamTable {
     }
 
     /// Files that may hold a row that passes.
-    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<DataFile>> {
+    fn prune(&self, predicate: Option<&PruningPredicate>) -> Result<Vec<DataFile>> {
         let files = &self.pin.snapshot.files;
-        let Some(filter) = conjunction(filters.to_vec()) else {
-            return Ok(files.to_vec());
-        };
-        let columns = Arc::clone(&self.schema).to_dfschema()?;
-        let filter = state.create_physical_expr(filter, &columns)?;
-        let Ok(predicate) = PruningPredicateBuilder::new()
-            .with_file_schema(Arc::clone(&self.schema))
-            .try_build(filter)
-        else {
+        let Some(predicate) = predicate else {
             return Ok(files.to_vec());
         };
         let bounds = Bounds {
@@ -265,14 +261,9 @@ impl StreamTable {
         let Some(tail) = state.config().get_extension::<Tail>() else {
             return Ok(None);
         };
-        let mut batches = tail.read_pin(&self.pin);
-        let mut rows = 0;
-        while let Some(batch) = batches.next().await {
-            rows += batch
-                .map_err(|error| DataFusionError::External(Box::new(error)))?
-                .num_rows();
-        }
-        Ok(Some(rows))
+        let rows = tail.rows(&self.pin.declaration, &self.pin.tail).await;
+        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(usize::try_from(rows).ok())
     }
 
     /// Files and tail, without what no filter can let pass.
@@ -284,7 +275,8 @@ impl StreamTable {
         tail_rows: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let range = self.part.and(IndexRange::of(filters));
-        let mut files = self.prune(state, filters)?;
+        let predicate = predicate(state, &self.schema, filters)?;
+        let mut files = self.prune(predicate.as_ref())?;
         files.retain(|file| range.touches(file));
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
         if !files.is_empty() {
@@ -296,6 +288,7 @@ impl StreamTable {
                 self.pin.tail.clone(),
                 self.pin.tail_index(),
                 Arc::clone(wanted),
+                TailFilter::new(filters, predicate, range, &self.pin.declaration),
             );
             inputs.push(Arc::new(tail.with_rows(tail_rows)));
         }

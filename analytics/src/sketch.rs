@@ -37,15 +37,14 @@ impl Hasher for StableHasher {
 fn stable_hash(value: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9fb2_1c65_1e98_df25;
     let mut hash = FACTOR ^ value.len() as u64;
-    let mut words = value.chunks_exact(8);
+    let (words, rest) = value.as_chunks::<8>();
     let mut take = |word: [u8; 8]| {
         hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
         hash ^= hash >> 29;
     };
-    for word in &mut words {
-        take(word.try_into().expect("is eight bytes"));
+    for word in words {
+        take(*word);
     }
-    let rest = words.remainder();
     if !rest.is_empty() {
         let mut word = [0; 8];
         word[..rest.len()].copy_from_slice(rest);

@@ -5,6 +5,7 @@
 //! so replacing the oldest would miss each time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
@@ -15,23 +16,24 @@ use journal::{Decoded as DecodedRecord, Journal, JournalReader, Record, RecordDe
 use crate::QueryError;
 use crate::pin::{Pin, TailRange};
 use crate::tail_kept::TailKept;
+use crate::tail_run::Taken;
+use crate::tail_runs::TailRuns;
 
 /// Bytes of records that are read from the journal at once.
 const READ_BYTES: usize = 4 << 20;
 
-type Decoded = BTreeMap<u64, (RecordBatch, usize)>;
+/// By offset, with the bytes that they take of what may be kept of tails.
+type Decoded = BTreeMap<u64, (RecordBatch, Taken)>;
 
-#[derive(Default)]
-struct Kept {
-    partitions: HashMap<(StreamName, Partition), Decoded>,
-    bytes: usize,
-}
+type Kept = HashMap<(StreamName, Partition), Decoded>;
 
 /// Reads tails; one for the process, found by plans in the session that runs them.
 pub(crate) struct Tail {
-    journal: Arc<dyn Journal>,
+    pub(crate) journal: Arc<dyn Journal>,
     bytes_max: usize,
     kept: Mutex<Kept>,
+    /// What SQL knows of tails; within the same bound.
+    pub(crate) runs: TailRuns,
     /// Which rows are kept, of streams whose ids are unique.
     pub(crate) kept_rows: TailKept,
 }
@@ -52,6 +54,7 @@ impl Tail {
             journal,
             bytes_max,
             kept: Mutex::default(),
+            runs: TailRuns::new(Arc::<AtomicUsize>::default(), bytes_max),
         }
     }
 
@@ -96,32 +99,27 @@ impl Tail {
 
     /// Lets go of what the lake has.
     pub(crate) fn forget(&self, stream: &StreamName, partition: Partition, stored: Offset) {
+        self.runs.forget(stream, partition, stored);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(decoded) = kept.partitions.get_mut(&(stream.clone(), partition)) else {
-            return;
-        };
-        let above = decoded.split_off(&stored.0);
-        let freed: usize = decoded.values().map(|(_, bytes)| bytes).sum();
-        *decoded = above;
-        kept.bytes -= freed;
+        if let Some(decoded) = kept.get_mut(&(stream.clone(), partition)) {
+            *decoded = decoded.split_off(&stored.0);
+        }
     }
 
     fn kept(&self, stream: &StreamName, partition: Partition, offset: Offset) -> Option<RecordBatch> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let decoded = kept.partitions.get(&(stream.clone(), partition))?;
+        let decoded = kept.get(&(stream.clone(), partition))?;
         decoded.get(&offset.0).map(|(batch, _)| batch.clone())
     }
 
     fn keep(&self, stream: &StreamName, at: Position, batch: &RecordBatch) {
-        let bytes = batch_bytes(batch);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.bytes + bytes > self.bytes_max {
+        // The other half is for what lets runs be left out.
+        let Some(taken) = Taken::take(&self.runs.taken, batch_bytes(batch), self.bytes_max / 2) else {
             return;
-        }
-        let decoded = kept.partitions.entry((stream.clone(), at.partition)).or_default();
-        let replaced = decoded.insert(at.offset.0, (batch.clone(), bytes));
-        kept.bytes += bytes;
-        kept.bytes -= replaced.map_or(0, |(_, bytes)| bytes);
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let decoded = kept.entry((stream.clone(), at.partition)).or_default();
+        decoded.insert(at.offset.0, (batch.clone(), taken));
     }
 }
 
@@ -146,22 +144,8 @@ impl Reading {
     }
 
     async fn fill(&mut self) -> Result<(), QueryError> {
-        let from = Position::new(self.range.partition, self.range.from);
-        let mut reader = match self.reader.take() {
-            Some(reader) if reader.position() == from => reader,
-            _ => self.tail.journal.reader(&self.stream.name, from).await?,
-        };
-        let mut expected = from.offset;
-        let last = from.offset.next() == self.range.to;
-        for record in reader.next(if last { 1 } else { READ_BYTES }).await? {
-            if record.offset != expected {
-                return Err(QueryError::Storage(format!(
-                    "journal gave offset {} of stream `{}` in place of {expected}",
-                    record.offset,
-                    self.stream.name.as_str()
-                )));
-            }
-            expected = expected.next();
+        let (journal, stream) = (&*self.tail.journal, &self.stream.name);
+        for record in read_on(journal, stream, &mut self.reader, self.range, READ_BYTES).await? {
             if record.offset >= self.range.to {
                 break;
             }
@@ -170,9 +154,42 @@ impl Reading {
             self.tail.keep(&self.stream.name, at, &rows);
             self.ready.push_back(rows);
         }
-        self.reader = Some(reader);
         Ok(())
     }
+}
+
+/// Reads records from the beginning of a range on, about so many bytes of them, with the reader that stands there or a
+/// new one. They follow each other, and may go beyond the range.
+///
+/// # Errors
+/// When the journal cannot be read, or gives other records.
+pub(crate) async fn read_on(
+    journal: &dyn Journal,
+    stream: &StreamName,
+    standing: &mut Option<Box<dyn JournalReader>>,
+    range: TailRange,
+    bytes_max: usize,
+) -> Result<Vec<Record>, QueryError> {
+    let from = Position::new(range.partition, range.from);
+    let mut reader = match standing.take() {
+        Some(reader) if reader.position() == from => reader,
+        _ => journal.reader(stream, from).await?,
+    };
+    let last = range.from.next() == range.to;
+    let records = reader.next(if last { 1 } else { bytes_max }).await?;
+    let mut expected = range.from;
+    for record in &records {
+        if record.offset != expected {
+            return Err(QueryError::Storage(format!(
+                "journal gave offset {} of stream `{}` in place of {expected}",
+                record.offset,
+                stream.as_str()
+            )));
+        }
+        expected = expected.next();
+    }
+    *standing = Some(reader);
+    Ok(records)
 }
 
 impl Reading {

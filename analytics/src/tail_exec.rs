@@ -4,8 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
@@ -16,11 +15,13 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use event::{StreamDeclaration, schema};
+use event::StreamDeclaration;
 use futures::StreamExt;
 
 use crate::pin::TailRange;
 use crate::tail::Tail;
+use crate::tail_filter::TailFilter;
+use crate::tail_scan::Wanted;
 
 /// Reads the tail of one stream.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct TailExec {
     /// How many rows it has, where they were counted.
     rows: Option<usize>,
     schema: SchemaRef,
+    /// Which rows may be left out.
+    filter: Arc<TailFilter>,
     properties: Arc<PlanProperties>,
 }
 
@@ -41,12 +44,13 @@ impl TailExec {
         self
     }
 
-    /// `schema` names the columns that are wanted.
+    /// `schema` names the columns that are wanted, `filter` says which rows nobody wants.
     pub(crate) fn new(
         stream: Arc<StreamDeclaration>,
         ranges: Vec<TailRange>,
         first_index: Option<u64>,
         schema: SchemaRef,
+        filter: TailFilter,
     ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
@@ -60,6 +64,7 @@ impl TailExec {
             first_index,
             rows: None,
             schema,
+            filter: Arc::new(filter),
             properties: Arc::new(properties),
         }
     }
@@ -122,46 +127,15 @@ impl ExecutionPlan for TailExec {
         if partition != 0 {
             return internal_err!("the tail has one partition, not {partition}");
         }
-        let (stream, schema) = (Arc::clone(&self.stream), Arc::clone(&self.schema));
-        let batches =
-            futures::stream::iter(self.ranges.clone()).flat_map(move |range| tail.read(&stream, range));
-        let mut index = self.first_index;
-        let rows = batches.map(move |batch| {
-            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let projected = project(&batch, &schema, index)?;
-            index = index.map(|index| index + batch.num_rows() as u64);
-            Ok(projected)
-        });
+        let wanted = Wanted {
+            columns: Arc::clone(&self.schema),
+            filter: Arc::clone(&self.filter),
+        };
+        let batches = tail.scan(&self.stream, self.ranges.clone(), self.first_index, wanted);
+        let rows = batches.map(|batch| batch.map_err(|error| DataFusionError::External(Box::new(error))));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Arc::clone(&self.schema),
             rows,
         )))
     }
-}
-
-/// The columns that `schema` names; `_index` is counted from `first_index`.
-pub(crate) fn project(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    first_index: Option<u64>,
-) -> Result<RecordBatch> {
-    let rows = batch.num_rows();
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        columns.push(match (batch.column_by_name(field.name()), first_index) {
-            (Some(column), _) => Arc::clone(column),
-            (None, Some(first)) if field.name() == schema::INDEX => {
-                let first = first as i64;
-                Arc::new(Int64Array::from_iter_values(first..first + rows as i64))
-            }
-            (None, None) if field.name() == schema::INDEX => new_null_array(&DataType::Int64, rows),
-            (None, _) => return internal_err!("the tail has no column `{}`", field.name()),
-        });
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?)
 }

@@ -240,6 +240,19 @@ impl TailKept {
         Ok(filter_record_batch(&rows, &BooleanArray::from(kept))?)
     }
 
+    /// Which rows of a record that is decided are kept; all when absent.
+    pub(crate) fn rows(
+        &self,
+        stream: &StreamName,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Option<BooleanArray>, QueryError> {
+        let state = self.partition(stream, partition);
+        let decided = state.decided();
+        let found = decided.record(offset).ok_or_else(|| undecided(stream, offset))?;
+        Ok(found.rows.clone())
+    }
+
     /// Finds a kept row of a range that is decided, counted from 0 at its first record.
     pub(crate) fn locate(
         &self,

@@ -253,14 +253,7 @@ fn place_in_lake(
         ),
     })?;
     let events = conform(&batch.rows, &wire(stream))?;
-    let mut columns: Vec<ArrayRef> = events
-        .columns()
-        .iter()
-        .map(|column| match column.as_fixed_size_binary_opt() {
-            Some(uuids) => Arc::new(uuid_texts(uuids)) as ArrayRef,
-            None => Arc::clone(column),
-        })
-        .collect();
+    let mut columns: Vec<ArrayRef> = events.columns().iter().map(column_in_lake).collect();
     let mut received_at = Vec::with_capacity(rows);
     let mut trace_ids = String::with_capacity(rows * 32);
     for span in &batch.spans {
@@ -284,6 +277,15 @@ fn place_in_lake(
     columns.push(Arc::new(offsets));
     columns.push(Arc::new(numbers));
     assemble(&lake(stream), columns)
+}
+
+/// A column of the wire schema as the lake has it: a uuid becomes text, everything else stays as it is.
+#[must_use]
+pub fn column_in_lake(column: &ArrayRef) -> ArrayRef {
+    match column.as_fixed_size_binary_opt() {
+        Some(uuids) => Arc::new(uuid_texts(uuids)),
+        None => Arc::clone(column),
+    }
 }
 
 /// Lower-case hyphenated texts, all in one buffer.

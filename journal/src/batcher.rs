@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow_select::concat::concat_batches;
 use event::limits::{BATCH_BYTES_TARGET, RECORD_ROWS_MAX};
 use event::{Batch, Position};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::{AppendError, Journal};
@@ -18,8 +18,12 @@ use crate::{AppendError, Journal};
 /// Requests of at least so many bytes of columns go straight through: a write of 64 KiB costs less than a tenth
 /// of an fsync, and above it merging would only copy.
 const LARGE_REQUEST_BYTES: usize = 64 << 10;
-/// Most small requests that wait; each holds at most [`LARGE_REQUEST_BYTES`].
-const WAITING_MAX: usize = 4_096;
+/// Most small requests that wait, of however many connections they come.
+const WAITING_MAX: usize = 65_536;
+/// Most bytes of columns that those hold which wait or are being written.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// What a request counts at least: so [`WAITING_MAX`] of them are [`WAITING_BYTES_MAX`], and one bound is named.
+const REQUEST_BYTES_MIN: usize = WAITING_BYTES_MAX / WAITING_MAX;
 /// Most requests that are merged into one group.
 const GROUP_REQUESTS_MAX: usize = 2_048;
 
@@ -28,6 +32,8 @@ const GROUP_REQUESTS_MAX: usize = 2_048;
 pub struct Batcher {
     journal: Arc<dyn Journal>,
     waiting: mpsc::Sender<Request>,
+    /// A permit for each byte that may wait.
+    room: Arc<Semaphore>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -35,6 +41,8 @@ pub struct Batcher {
 struct Request {
     batches: Vec<Batch>,
     done: oneshot::Sender<Result<Vec<Position>, AppendError>>,
+    /// Its bytes, given back when it is answered.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Batcher {
@@ -49,6 +57,7 @@ impl Batcher {
         Self {
             journal,
             waiting,
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             task: Arc::new(Mutex::new(Some(task))),
         }
     }
@@ -72,16 +81,23 @@ impl Batcher {
         if bytes >= LARGE_REQUEST_BYTES {
             return self.journal.append(request).await;
         }
+        let full = || AppendError::QueueFull {
+            limit_bytes: WAITING_BYTES_MAX as u64,
+        };
+        // Below `LARGE_REQUEST_BYTES`.
+        let room = bytes.max(REQUEST_BYTES_MIN) as u32;
+        let room = Arc::clone(&self.room)
+            .try_acquire_many_owned(room)
+            .map_err(|_| full())?;
         let (done, answer) = oneshot::channel();
         self.waiting
             .try_send(Request {
                 batches: request,
                 done,
+                _room: room,
             })
             .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => AppendError::QueueFull {
-                    limit_bytes: (WAITING_MAX * LARGE_REQUEST_BYTES) as u64,
-                },
+                mpsc::error::TrySendError::Full(_) => full(),
                 mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
             })?;
         answer.await.unwrap_or(Err(AppendError::Closed))

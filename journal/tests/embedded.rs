@@ -107,6 +107,35 @@ async fn the_batcher_merges_what_comes_while_a_write_is_under_way() {
     assert_eq!(found, (0..500).collect::<Vec<_>>());
 }
 
+/// On one thread all of them wait before the first is written.
+#[tokio::test]
+async fn an_event_each_of_ten_thousand_connections_waits_and_is_not_refused() {
+    let folder = Folder::new(64 << 20);
+    let journal = folder.journal();
+    let batcher = Batcher::new(Arc::clone(&journal) as Arc<dyn Journal>);
+    let requests = (0..10_000).map(|n| batcher.append(vec![batch("small", n, 1)]));
+    let refused = join_all(requests).await.into_iter().find_map(Result::err);
+    assert!(refused.is_none(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_waits_is_bounded_and_taken_again_when_it_is_written() {
+    let folder = Folder::new(64 << 20);
+    let journal = folder.journal();
+    let batcher = Batcher::new(Arc::clone(&journal) as Arc<dyn Journal>);
+    // 66,000 of at least 4 KiB each are more than 256 MiB.
+    let requests = (0..66_000).map(|n| batcher.append(vec![batch("small", n, 1)]));
+    let answers = join_all(requests).await;
+    let refused = answers
+        .iter()
+        .filter(|answer| matches!(answer, Err(AppendError::QueueFull { .. })));
+    assert_eq!(refused.count(), 66_000 - 65_536);
+    batcher
+        .append(vec![batch("small", 0, 1)])
+        .await
+        .expect("there is room again");
+}
+
 #[tokio::test]
 async fn segments_that_every_stream_is_past_are_removed() {
     let folder = Folder::new(64 << 10);

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, Float64Array, Int32Array, Int64Array, PrimitiveArray,
+    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, SchemaRef};
 
@@ -101,15 +101,15 @@ fn range(array: &ArrayRef) -> Option<Range> {
             Some(Range::Bool(min, max))
         }
         DataType::Int32 => {
-            let (min, max) = extremes(array.as_primitive::<Int32Type>().iter().flatten().map(i64::from))?;
-            Some(Range::Int(min, max))
+            let (min, max) = integers(array.as_primitive::<Int32Type>())?;
+            Some(Range::Int(min.into(), max.into()))
         }
         DataType::Int64 => {
-            let (min, max) = extremes(array.as_primitive::<Int64Type>().iter().flatten())?;
+            let (min, max) = integers(array.as_primitive::<Int64Type>())?;
             Some(Range::Int(min, max))
         }
         DataType::Timestamp(..) => {
-            let (min, max) = extremes(array.as_primitive::<TimestampMicrosecondType>().iter().flatten())?;
+            let (min, max) = integers(array.as_primitive::<TimestampMicrosecondType>())?;
             Some(Range::Int(min, max))
         }
         DataType::Float64 => {
@@ -117,11 +117,45 @@ fn range(array: &ArrayRef) -> Option<Range> {
             Some(Range::Float(min, max))
         }
         DataType::Utf8 => {
-            let (min, max) = extremes(array.as_string::<i32>().iter().flatten())?;
+            let (min, max) = texts(array.as_string::<i32>())?;
             Some(Range::Text(min.to_owned(), max.to_owned()))
         }
         _ => None,
     }
+}
+
+/// Without nulls over the values as they lie in memory, several at once.
+fn integers<T: ArrowPrimitiveType<Native: Ord>>(array: &PrimitiveArray<T>) -> Option<(T::Native, T::Native)> {
+    if array.null_count() > 0 {
+        return extremes(array.iter().flatten());
+    }
+    let values = array.values().iter().copied();
+    Some((values.clone().min()?, values.max()?))
+}
+
+/// Most texts differ in their first bytes, which are compared as one number.
+fn texts(array: &StringArray) -> Option<(&str, &str)> {
+    let mut values = array.iter().flatten().map(|text| (first_bytes(text), text));
+    let first = values.next()?;
+    let (mut min, mut max) = (first, first);
+    for value in values {
+        if value < min {
+            min = value;
+        } else if value > max {
+            max = value;
+        }
+    }
+    Some((min.1, max.1))
+}
+
+/// The first eight bytes, which order texts unless they are equal.
+fn first_bytes(text: &str) -> u64 {
+    if let Some(first) = text.as_bytes().first_chunk() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut bytes = [0; 8];
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    u64::from_be_bytes(bytes)
 }
 
 fn extremes<T: PartialOrd + Copy>(values: impl Iterator<Item = T>) -> Option<(T, T)> {
@@ -212,6 +246,24 @@ fn raise(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_of_texts_that_begin_alike_or_end_early_are_those_of_all_bytes() {
+        let values = ["aaaaaaaab", "aaaaaaaaa", "aaaaaaaa", "aaaaaaaa\0", "b", "b\0", ""];
+        for skipped in 0..values.len() {
+            let kept = values.iter().enumerate().filter(|(number, _)| *number != skipped);
+            let kept: Vec<&str> = kept.map(|(_, text)| *text).collect();
+            let array = StringArray::from(kept.clone());
+            let found = texts(&array).expect("texts");
+            assert_eq!(
+                found,
+                (
+                    *kept.iter().min().expect("a text"),
+                    *kept.iter().max().expect("a text")
+                )
+            );
+        }
+    }
 
     #[test]
     fn a_long_text_is_cut_below_and_raised_above() {

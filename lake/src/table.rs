@@ -214,6 +214,9 @@ impl Table {
     /// # Errors
     /// [`LakeError::Store`] when the log cannot be read.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, LakeError> {
+        if let Some(current) = self.inner.newest_at_hand()? {
+            return Ok(current.ours);
+        }
         let inner = Arc::clone(&self.inner);
         run(move || {
             Ok(inner

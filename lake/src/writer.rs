@@ -1,6 +1,7 @@
 //! Columns → one Parquet file, encoded as they come, durable when finished.
 
 mod encoder;
+mod repetition;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,8 +124,8 @@ impl FileWriter {
         if self.encoder.is_none() {
             let file = self.file.storage.create(&self.file.name);
             let file = file.map_err(|error| self.io("create a file of", &error))?;
-            let (options, key) = (self.options.clone(), self.file.stream.key.clone());
-            let begun = Encoder::begin(file, Arc::clone(&self.schema), options, key);
+            let (options, stream) = (self.options.clone(), Arc::clone(&self.file.stream));
+            let begun = Encoder::begin(file, Arc::clone(&self.schema), options, stream);
             let begun = begun.map_err(|error| self.store("begin a file of", &error))?;
             self.encoder = Some(Mutex::new(begun));
         }

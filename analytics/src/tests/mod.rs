@@ -4,5 +4,6 @@ mod model;
 mod pruned;
 mod questions;
 mod sql;
+mod tail;
 mod views;
 mod world;

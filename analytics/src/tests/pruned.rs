@@ -194,3 +194,79 @@ async fn an_offset_in_the_order_of_time_gives_the_rows_of_the_whole_order() {
         }
     }
 }
+
+/// Times of as many events, in the order in which they come.
+fn times(rng: &mut impl rand::Rng, kind: usize, count: usize) -> Vec<i64> {
+    let late = rng.random_range(0.0..0.3);
+    let different = rng.random_range(1..6i64);
+    let of = |rng: &mut _, at: usize| {
+        let rng: &mut dyn rand::Rng = rng;
+        let ordered = BASE + at as i64 * 1_000_000;
+        match kind {
+            0 => ordered,
+            // Some come much later than they happened.
+            1 if rng.random_bool(late) => BASE + rng.random_range(0..=at as i64) * 1_000_000,
+            1 => ordered,
+            2 => BASE + rng.random_range(0..HOUR),
+            // Few moments, all at once or one after the other.
+            3 => BASE + rng.random_range(0..different),
+            4 => BASE + (at as i64 * different / count as i64) * HOUR,
+            // Everything twice.
+            5 => BASE + (at % (count / 2).max(1)) as i64 * 1_000_000,
+            // As far apart as moments of these years can be.
+            _ => rng.random_range(0..=4_000_000_000_000_000i64) >> rng.random_range(0..50),
+        }
+    };
+    (0..count).map(|at| of(rng, at)).collect()
+}
+
+#[tokio::test]
+async fn a_deep_offset_gives_the_rows_of_the_whole_order_however_late_events_are() {
+    let seed: u64 = rand::random();
+    let rounds = if std::env::var_os("TIDEMILL_SOAK").is_some() {
+        200
+    } else {
+        7
+    };
+    for round in 0..rounds {
+        let mut world = World::new(seed.wrapping_add(round as u64));
+        let count = world.rng.random_range(30..500);
+        let all = times(&mut world.rng, round % 7, count);
+        for record in all.chunks(37) {
+            world.append_of(record).await;
+            // Sometimes everything is in files, sometimes some of it, sometimes nothing.
+            if world.rng.random_bool(0.2) {
+                let records = world.rng.random_range(1..4);
+                world.roll(records).await;
+            }
+        }
+        let mut expected: Vec<_> = world
+            .model
+            .iter()
+            .map(|event| (event.at, event.duration, event.user.clone()))
+            .collect();
+        expected.sort();
+        for _ in 0..12 {
+            let skip = world.rng.random_range(1..expected.len() + 20);
+            let take = world.rng.random_range(1..40usize);
+            let rows = |all: &mut dyn Iterator<Item = &(i64, i64, String)>| -> Value {
+                let wanted = all.skip(skip).take(take);
+                wanted
+                    .map(|(at, duration, user)| json!([rfc3339(*at), duration, user]))
+                    .collect()
+            };
+            for (order, expected) in [
+                ("at, duration, user_id", rows(&mut expected.iter())),
+                (
+                    "at DESC, duration DESC, user_id DESC",
+                    rows(&mut expected.iter().rev()),
+                ),
+            ] {
+                let sql = format!(
+                    "SELECT at, duration, user_id FROM run ORDER BY {order} LIMIT {take} OFFSET {skip}"
+                );
+                assert_eq!(world.sql(&sql).await, expected, "kind {}: {sql}", round % 7);
+            }
+        }
+    }
+}

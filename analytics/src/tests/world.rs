@@ -186,7 +186,21 @@ impl World {
         append(&self.journal, &events).await;
     }
 
-    /// The same, received at a moment.
+    /// Appends random events of these times as one record.
+    pub(super) async fn append_of(&mut self, times: &[i64]) {
+        let mut events = Vec::with_capacity(times.len());
+        for at in times {
+            let event = Modelled {
+                at: *at,
+                ..self.event()
+            };
+            events.push(event);
+        }
+        append(&self.journal, &events).await;
+        self.model.extend(events);
+    }
+
+    /// The same as [`World::append`], received at a moment.
     pub(super) async fn append_received(&mut self, count: usize, received_at: i64) {
         let events: Vec<_> = (0..count).map(|_| self.event()).collect();
         append_at(&self.journal, &events, received_at).await;

@@ -40,19 +40,13 @@ fn not_made(operation: &'static str, error: &tokio_postgres::Error) -> AssignErr
         SqlState::DATATYPE_MISMATCH,
         SqlState::WRONG_OBJECT_TYPE,
     ];
-    let failure = failed(operation, error);
-    match failure {
-        AssignError::Unavailable { operation, message }
-            if error.code().is_some_and(|code| foreign.contains(code)) =>
-        {
-            AssignError::Unavailable {
-                operation,
-                message: format!(
-                    "{message}; another program has a table of that name here: give ours a schema of their own, \
-                     `CREATE SCHEMA tidemill` and `?options=-csearch_path%3Dtidemill` in `postgres_url`"
-                ),
-            }
-        }
-        failure => failure,
+    let mut failure = failed(operation, error);
+    let is_foreign = error.code().is_some_and(|code| foreign.contains(code));
+    if let (true, AssignError::Unavailable { message, .. }) = (is_foreign, &mut failure) {
+        message.push_str(
+            "; another program has a table of that name here: give ours a schema of their own, \
+             `CREATE SCHEMA tidemill` and `?options=-csearch_path%3Dtidemill` in `postgres_url`",
+        );
     }
+    failure
 }

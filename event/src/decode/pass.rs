@@ -252,8 +252,7 @@ impl<'a> Pass<'a> {
     #[cold]
     #[inline(never)]
     fn string(&self, at: usize) -> End {
-        let mut scanner = Scanner::new(self.bytes);
-        scanner.at = at;
+        let mut scanner = Scanner::at(self.bytes, at);
         scanner.string().map_err(|_| Unknown::Value)?;
         Ok(scanner.at)
     }
@@ -262,8 +261,7 @@ impl<'a> Pass<'a> {
     #[cold]
     #[inline(never)]
     fn number(&self, at: usize) -> End {
-        let mut scanner = Scanner::new(self.bytes);
-        scanner.at = at;
+        let mut scanner = Scanner::at(self.bytes, at);
         scanner.number().map_err(|_| Unknown::Value)?;
         Ok(scanner.at)
     }
@@ -285,8 +283,6 @@ impl<'a> Pass<'a> {
         let end = *self
             .end
             .get_or_insert_with(|| memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end));
-        let mut scanner = Scanner::new(&bytes[..end]);
-        scanner.at = at;
-        scanner
+        Scanner::at(&bytes[..end], at)
     }
 }

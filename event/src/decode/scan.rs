@@ -60,7 +60,12 @@ const PAIRWISE_KEYS_MAX: usize = 12;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self::at(bytes, 0)
+    }
+
+    /// A scanner that stands there already.
+    pub(super) fn at(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
     }
 
     pub(super) fn error<T>(&self, message: &'static str) -> Scanned<T> {

@@ -2,21 +2,21 @@
 //!
 //! Timestamps and integers are delta-packed without compression (zstd on top costs a quarter more time and saves
 //! nothing, design.md §12), text is compressed. A dictionary pays where values repeat and doubles the time where
-//! they do not, so each row group decides it anew for each text column, from its first rows: they wait, at most
-//! [`SAMPLE_ROWS`], until enough have been seen.
+//! they do not, so each row group decides it anew for each text column, from its first rows ([`super::repetition`]): they
+//! wait, at most [`SAMPLE_ROWS`], until enough have been seen. A dictionary of uuids is not compressed: that would cost
+//! a third more time for 2 bytes of 6 an event, and nobody could look one value up without inflating all of them.
 //!
 //! # Why not `ArrowWriter`
 //! Its properties are fixed for the whole file. The parts that it is made of are used as it uses them; the properties
 //! of a row group reach the columns through a factory that is made from a file writer that writes nowhere.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
+use event::{FieldType, StreamDeclaration};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -25,6 +25,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
+use super::repetition::{SAMPLE_ROWS, repetition};
 use crate::options::WriterOptions;
 use crate::storage::NewBytes;
 
@@ -32,17 +33,16 @@ use crate::storage::NewBytes;
 const DICTIONARY_BYTES_MAX: usize = 16 << 20;
 /// Rows of a page: what is decoded to read a single event.
 const PAGE_ROWS: usize = 8_192;
-/// Rows that are looked at to decide on a row group's dictionaries.
-const SAMPLE_ROWS: usize = 16_384;
-/// A dictionary pays when at most this share of the sampled values is distinct.
-const DISTINCT_SHARE_MAX: f64 = 0.5;
 
+/// A bloom filter has room for so many times the values that are expected, and for so many at least. One for each row
+/// of a row group would be a megabyte that is written to at random, and made smaller when it is finished.
+const FILTER_ROOM: u64 = 2;
+const FILTER_VALUES_MIN: u64 = 32_768;
 /// Encodes one file.
 pub(super) struct Encoder {
     schema: SchemaRef,
     options: WriterOptions,
-    /// The column that gets bloom filters.
-    key: Option<String>,
+    stream: Arc<StreamDeclaration>,
     file: SerializedFileWriter<NewBytes>,
     /// First rows of a row group that has not begun.
     sample: Vec<RecordBatch>,
@@ -69,15 +69,15 @@ impl Encoder {
         file: NewBytes,
         schema: SchemaRef,
         options: WriterOptions,
-        key: Option<String>,
+        stream: Arc<StreamDeclaration>,
     ) -> Result<Self> {
-        let properties = properties(&schema, &options, key.as_deref(), &HashSet::new());
+        let properties = properties(&schema, &options, &stream, &HashMap::new());
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties))?;
         let (file, _) = writer.into_serialized_writer()?;
         Ok(Self {
             schema,
             options,
-            key,
+            stream,
             file,
             sample: Vec::new(),
             sampled: 0,
@@ -124,9 +124,13 @@ impl Encoder {
     }
 
     fn begin_group(&mut self, sample: &[RecordBatch]) -> Result<()> {
-        let repeating = (0..self.schema.fields().len()).filter(|column| repeats(sample, *column));
-        let repeating: HashSet<usize> = repeating.collect();
-        let properties = properties(&self.schema, &self.options, self.key.as_deref(), &repeating);
+        let rows = self.options.row_group_rows;
+        let repeating = (0..self.schema.fields().len()).filter_map(|column| {
+            let distinct = repetition(sample, column, rows, DICTIONARY_BYTES_MAX)?;
+            Some((column, distinct as u64))
+        });
+        let repeating: HashMap<usize, u64> = repeating.collect();
+        let properties = properties(&self.schema, &self.options, &self.stream, &repeating);
         let root = self.file.schema_descr().root_schema_ptr();
         let nowhere = SerializedFileWriter::new(io::sink(), root, Arc::new(properties))?;
         let factory = ArrowRowGroupWriterFactory::new(&nowhere, Arc::clone(&self.schema));
@@ -178,13 +182,20 @@ impl Encoder {
     }
 }
 
-/// How columns are written, with a dictionary for the `repeating` ones.
+/// How columns are written, with a dictionary for the `repeating` ones, which have about so many different values.
 fn properties(
     schema: &SchemaRef,
     options: &WriterOptions,
-    key: Option<&str>,
-    repeating: &HashSet<usize>,
+    stream: &StreamDeclaration,
+    repeating: &HashMap<usize, u64>,
 ) -> WriterProperties {
+    let kind = |name: &str| {
+        stream
+            .fields
+            .iter()
+            .find(|field| field.name == name)
+            .map(|field| &field.kind)
+    };
     let text = if options.lz4 {
         Compression::LZ4_RAW
     } else {
@@ -205,36 +216,21 @@ fn properties(
                     .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED)
                     .set_column_compression(path.clone(), Compression::UNCOMPRESSED);
             }
-            _ if repeating.contains(&number) => {
+            _ if repeating.contains_key(&number) => {
                 properties = properties.set_column_dictionary_enabled(path.clone(), true);
+                if matches!(kind(field.name()), Some(FieldType::Uuid)) {
+                    properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+                }
             }
             _ => {}
         }
-        if key == Some(field.name()) {
-            properties = properties.set_column_bloom_filter_enabled(path, true);
+        if stream.key.as_ref() == Some(field.name()) {
+            properties = properties.set_column_bloom_filter_enabled(path.clone(), true);
+            if let Some(distinct) = repeating.get(&number) {
+                let room = distinct.saturating_mul(FILTER_ROOM).max(FILTER_VALUES_MIN);
+                properties = properties.set_column_bloom_filter_max_ndv(path, room);
+            }
         }
     }
     properties.build()
-}
-
-/// Whether the values of a text column repeat themselves enough for a dictionary.
-fn repeats(sample: &[RecordBatch], column: usize) -> bool {
-    let hashes = RandomState::new();
-    let mut distinct = HashSet::new();
-    let mut sampled = 0;
-    for rows in sample {
-        let Some(texts) = rows.column(column).as_string_opt::<i32>() else {
-            return false;
-        };
-        let taken = texts.len().min(SAMPLE_ROWS - sampled);
-        sampled += taken;
-        distinct.extend(
-            texts
-                .iter()
-                .take(taken)
-                .flatten()
-                .map(|text| hashes.hash_one(text)),
-        );
-    }
-    distinct.len() as f64 <= sampled as f64 * DISTINCT_SHARE_MAX
 }

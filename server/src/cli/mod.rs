@@ -109,7 +109,7 @@ fn start(arguments: Arguments) -> Outcome {
     crate::serve::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .on_thread_start(crate::serve::let_the_sink_go_first)
+        .on_thread_start(crate::serve::let_others_go_first)
         .thread_name("tidemill")
         .build()?;
     let done = runtime.block_on(run(arguments.command));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use analytics::{Analytics, SqlPlace};
 use event::StreamName;
 use lake::Table;
+use tokio::runtime::Handle;
 
 use super::open_journal::OpenJournal;
 use super::stages::{StartError, open_catalog, open_lake, open_questions, streams_of, tables_of};
@@ -23,7 +24,7 @@ pub(crate) async fn open_sql_worker(config: &Config) -> Result<Analytics, StartE
 
 async fn open_read_only(config: &Config, sql: SqlPlace) -> Result<Analytics, StartError> {
     let catalog = open_catalog(config, false)?;
-    let journal = OpenJournal::open(config, &streams_of(&catalog), false)
+    let journal = OpenJournal::open(config, &streams_of(&catalog), false, &Handle::current())
         .await?
         .journal();
     let lake = open_lake(config, journal.as_ref(), true).await?;
@@ -33,7 +34,7 @@ async fn open_read_only(config: &Config, sql: SqlPlace) -> Result<Analytics, Sta
 /// Every table of a data directory.
 pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<Arc<Table>>, StartError> {
     let catalog = open_catalog(config, false)?;
-    let journal = OpenJournal::open(config, &streams_of(&catalog), false)
+    let journal = OpenJournal::open(config, &streams_of(&catalog), false, &Handle::current())
         .await?
         .journal();
     let lake = open_lake(config, journal.as_ref(), read_only).await?;
@@ -45,7 +46,7 @@ pub(crate) async fn open_tables(config: &Config, read_only: bool) -> Result<Vec<
 pub(crate) async fn adopt_tables(config: &Config, streams: &[String]) -> Result<Vec<StreamName>, StartError> {
     let catalog = open_catalog(config, false)?;
     // For writing: it may be a new one, and nobody else may be at work.
-    let open_journal = OpenJournal::open(config, &streams_of(&catalog), true).await?;
+    let open_journal = OpenJournal::open(config, &streams_of(&catalog), true, &Handle::current()).await?;
     let journal = open_journal.journal();
     let lake = open_lake(config, journal.as_ref(), false).await?;
     let mut adopted = Vec::new();

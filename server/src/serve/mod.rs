@@ -50,7 +50,7 @@ use crate::config::Config;
 pub use catalog::CatalogError;
 pub(crate) use data_directory::{adopt_tables, open_sql_worker, open_tables, read_only_router};
 pub(crate) use open_journal::journal_directory;
-pub(crate) use priority::let_the_sink_go_first;
+pub(crate) use priority::let_others_go_first;
 use routes::{Front, Routes};
 pub(crate) use signals::Signals;
 pub(crate) use sockets::raise_open_files;

@@ -11,6 +11,7 @@ use event::StreamDeclaration;
 use journal::embedded::{EmbeddedJournal, EmbeddedOptions, Health};
 use journal::kafka::{KafkaHealth, KafkaJournal, KafkaOptions, OpenError};
 use journal::{ChainedJournal, Journal};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -52,15 +53,17 @@ pub(super) enum JournalHealth {
 }
 
 impl OpenJournal {
-    /// Opens it; the embedded one for writing or for reading beside a process that writes.
+    /// Opens it; the embedded one for writing or for reading beside a process that writes. Its thread is started by
+    /// one of `runtime`, and goes first when that does.
     pub(super) async fn open(
         config: &Config,
         streams: &[Arc<StreamDeclaration>],
         writes: bool,
+        runtime: &Handle,
     ) -> Result<Self, StartError> {
         let (kind, journal): (Kind, Arc<dyn Journal>) = match config.journal.kind {
             JournalKind::Embedded => {
-                let journal = open_embedded(config, writes).await?;
+                let journal = open_embedded(config, writes, runtime).await?;
                 (Kind::Embedded(Arc::clone(&journal)), journal)
             }
             JournalKind::Kafka => {
@@ -77,10 +80,11 @@ impl OpenJournal {
         config: &Config,
         streams: &[Arc<StreamDeclaration>],
         writes: bool,
+        runtime: &Handle,
     ) -> Result<Self, StartError> {
         let mut wait = AWAY_FIRST;
         loop {
-            match Self::open(config, streams, writes).await {
+            match Self::open(config, streams, writes, runtime).await {
                 Err(StartError::Journal(error)) if is_away(error.as_ref()) => {
                     let wait_s = wait.as_secs();
                     tracing::warn!(%error, wait_s, "waits for kafka; until then every request is 503");
@@ -159,7 +163,11 @@ fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Opens the embedded journal on a thread for such work: after a crash it reads the last segment.
-async fn open_embedded(config: &Config, writes: bool) -> Result<Arc<EmbeddedJournal>, StartError> {
+async fn open_embedded(
+    config: &Config,
+    writes: bool,
+    runtime: &Handle,
+) -> Result<Arc<EmbeddedJournal>, StartError> {
     let options = EmbeddedOptions {
         directory: journal_directory(config),
         segment_bytes: config.journal.segment_bytes,
@@ -174,7 +182,8 @@ async fn open_embedded(config: &Config, writes: bool) -> Result<Arc<EmbeddedJour
             EmbeddedJournal::open_read_only(options)
         }
     };
-    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = runtime.spawn(async { tokio::task::spawn_blocking(open).await });
+    let opened = opened.await.and_then(|opened| opened);
     let journal = opened
         .map_err(|error| StartError::Thread(error.to_string()))?
         .map_err(|error| StartError::Journal(error.into()))?;

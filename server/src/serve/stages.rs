@@ -28,7 +28,7 @@ use super::destinations;
 use super::event_sources;
 use super::live::{self, Announcing, Progress, Watching};
 use super::open_journal::{JournalHealth, OpenJournal};
-use super::priority::{SinkRuntime, let_the_sink_go_first};
+use super::priority::{FirstRuntime, let_others_go_first};
 use super::readiness::Readiness;
 use super::rollups;
 use super::sql_workers;
@@ -129,8 +129,8 @@ pub(super) struct Stages {
     rollups: Option<Rollups>,
     /// Its lock keeps other processes from writing to a lake that is this one's alone.
     _lake: Option<Arc<Lake>>,
-    /// Ends after the sink.
-    _sink_runtime: Option<SinkRuntime>,
+    /// Ends after the sink and the journal.
+    _first: Option<FirstRuntime>,
 }
 
 /// Opens every stage of the configured roles.
@@ -150,13 +150,13 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         return Ok(Stages::of_servers(started));
     }
     let writes = ingest || sink || sources || assign.is_some_and(AssignConfig::is_embedded);
-    let sink_runtime = sink.then(SinkRuntime::start).transpose();
-    let sink_runtime = sink_runtime.map_err(|error| StartError::Thread(error.to_string()))?;
-    let_the_sink_go_first();
+    let first = FirstRuntime::start().map_err(|error| StartError::Thread(error.to_string()))?;
+    let_others_go_first();
     // Processes around Kafka share no data directory, so each keeps the catalog for itself.
     let own_catalog = writes || config.journal.kind == JournalKind::Kafka;
     let catalog = open_catalog(config, own_catalog)?;
-    let open_journal = OpenJournal::open_patiently(config, &streams_of(&catalog), writes).await?;
+    let open_journal =
+        OpenJournal::open_patiently(config, &streams_of(&catalog), writes, first.handle()).await?;
     let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(open_journal.journal()));
     let kafka = config.journal.kind == JournalKind::Kafka;
     // Who takes events only needs no lake; of an embedded journal it must know that it is not an old copy.
@@ -179,29 +179,20 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         }
         tables = Vec::new();
     }
-    let lake_sink = match &sink_runtime {
-        Some(runtime) => {
-            let (journal, tables) = (Arc::clone(&journal), tables.clone());
-            Some(LakeSink::start(
-                runtime.handle(),
-                journal,
-                tables,
-                config.lake.sink.clone(),
-            ))
-        }
-        None => None,
-    };
-    let databases = match &sink_runtime {
-        Some(runtime) => {
-            let taken = declared(config, &catalog);
-            let taken: Vec<_> = taken
-                .iter()
-                .filter(|stream| !stream.name.is_built_in())
-                .cloned()
-                .collect();
-            destinations::start(config, runtime.handle(), &journal, &taken, &tables)?
-        }
-        None => Vec::new(),
+    let lake_sink = sink.then(|| {
+        let (journal, tables) = (Arc::clone(&journal), tables.clone());
+        LakeSink::start(first.handle(), journal, tables, config.lake.sink.clone())
+    });
+    let databases = if sink {
+        let taken = declared(config, &catalog);
+        let taken: Vec<_> = taken
+            .iter()
+            .filter(|stream| !stream.name.is_built_in())
+            .cloned()
+            .collect();
+        destinations::start(config, first.handle(), &journal, &taken, &tables)?
+    } else {
+        Vec::new()
     };
     let progress = || Progress::of(lake_sink.as_ref(), &databases);
     let announcing = live::announce(config, &journal, progress)?;
@@ -252,7 +243,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         databases,
         rollups,
         _lake: lake,
-        _sink_runtime: sink_runtime,
+        _first: Some(first),
     })
 }
 
@@ -273,7 +264,7 @@ impl Stages {
             databases: Vec::new(),
             rollups: None,
             _lake: None,
-            _sink_runtime: None,
+            _first: None,
         }
     }
 

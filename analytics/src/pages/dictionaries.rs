@@ -1,0 +1,155 @@
+//! The dictionaries of text columns, decoded once and kept.
+//!
+//! A dictionary belongs to a row group and has megabytes where a hundred thousand users repeat: inflating it for one
+//! event would cost more than everything else that the event needs. Uuids are kept as 16 bytes. What does not fit into
+//! the bound is decoded each time: slower, and the same answer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+/// Bytes of all dictionaries: of uuids those of forty row groups with 100,000 each.
+const BYTES_MAX: usize = 64 << 20;
+/// What nobody asked for in this time makes room for what somebody asks for.
+const UNUSED_TIME: Duration = Duration::from_secs(60);
+
+/// A column of a row group of a file, by the file's name and its numbers there.
+pub(super) type Name = (Arc<str>, usize, usize);
+
+/// The texts of a dictionary.
+#[derive(Debug)]
+pub(super) enum Texts {
+    /// Each a uuid in lower-case letters.
+    Uuids(Vec<[u8; 16]>),
+    /// `ends[n]` is where text n ends.
+    Any { ends: Vec<u32>, bytes: Vec<u8> },
+}
+
+impl Texts {
+    /// Texts as a plain page has them.
+    pub(super) fn decode(bytes: &[u8], count: usize) -> Option<Self> {
+        let texts = || {
+            let mut rest = bytes;
+            (0..count).map(move |_| {
+                let (length, behind) = rest.split_first_chunk::<4>()?;
+                let (text, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+                rest = behind;
+                Some(text)
+            })
+        };
+        // Each text has four bytes at least, so a count that is made up reserves nothing.
+        if count > bytes.len() / 4 {
+            return None;
+        }
+        let mut uuids = Vec::with_capacity(count);
+        for text in texts() {
+            match canonical(text?) {
+                Some(uuid) => uuids.push(uuid),
+                None => break,
+            }
+        }
+        if uuids.len() == count {
+            return Some(Self::Uuids(uuids));
+        }
+        let (mut ends, mut all) = (Vec::with_capacity(count), Vec::with_capacity(bytes.len()));
+        for text in texts() {
+            all.extend_from_slice(text?);
+            ends.push(u32::try_from(all.len()).ok()?);
+        }
+        Some(Self::Any { ends, bytes: all })
+    }
+
+    /// Appends the text of that number.
+    pub(super) fn append(&self, number: u32, out: &mut Vec<u8>) -> Option<()> {
+        let number = number as usize;
+        match self {
+            Self::Uuids(uuids) => {
+                let mut text = Uuid::encode_buffer();
+                let uuid = Uuid::from_bytes(*uuids.get(number)?);
+                out.extend_from_slice(uuid.hyphenated().encode_lower(&mut text).as_bytes());
+            }
+            Self::Any { ends, bytes } => {
+                let begin = match number.checked_sub(1) {
+                    Some(before) => *ends.get(before)? as usize,
+                    None => 0,
+                };
+                out.extend_from_slice(bytes.get(begin..*ends.get(number)? as usize)?);
+            }
+        }
+        Some(())
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Uuids(uuids) => uuids.len() * 16,
+            Self::Any { ends, bytes } => ends.len() * 4 + bytes.capacity(),
+        }
+    }
+}
+
+/// The uuid whose only text this is.
+fn canonical(text: &[u8]) -> Option<[u8; 16]> {
+    let parsed = Uuid::try_parse_ascii(text).ok().filter(|_| text.len() == 36)?;
+    let mut again = Uuid::encode_buffer();
+    let same = parsed.hyphenated().encode_lower(&mut again).as_bytes() == text;
+    same.then(|| parsed.into_bytes())
+}
+
+/// What is kept.
+#[derive(Default)]
+pub(super) struct Dictionaries {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    by_name: HashMap<Name, Used>,
+    bytes: usize,
+}
+
+struct Used {
+    texts: Arc<Texts>,
+    at: Instant,
+}
+
+impl Dictionaries {
+    /// A dictionary; `read` decodes it when it is not there.
+    pub(super) fn get(&self, name: &Name, read: impl FnOnce() -> Option<Texts>) -> Option<Arc<Texts>> {
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(used) = kept.by_name.get_mut(name) {
+                used.at = Instant::now();
+                return Some(Arc::clone(&used.texts));
+            }
+        }
+        let texts = Arc::new(read()?);
+        let bytes = bytes_of(name, &texts);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.bytes.saturating_add(bytes) > BYTES_MAX {
+            kept.by_name.retain(|_, used| used.at.elapsed() < UNUSED_TIME);
+            kept.bytes = kept
+                .by_name
+                .iter()
+                .map(|(name, used)| bytes_of(name, &used.texts))
+                .sum();
+        }
+        if kept.bytes.saturating_add(bytes) <= BYTES_MAX {
+            let used = Used {
+                texts: Arc::clone(&texts),
+                at: Instant::now(),
+            };
+            kept.bytes += bytes;
+            if let Some(replaced) = kept.by_name.insert(name.clone(), used) {
+                kept.bytes -= bytes_of(name, &replaced.texts);
+            }
+        }
+        Some(texts)
+    }
+}
+
+/// With what a place among them costs.
+fn bytes_of(name: &Name, texts: &Texts) -> usize {
+    texts.bytes() + name.0.len() + 128
+}

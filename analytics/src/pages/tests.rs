@@ -1,0 +1,224 @@
+//! What is taken out of pages is what the general reader reads, whatever the file is like; damage is nobody's panic.
+
+use std::io::{Seek, Write};
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use uuid::Uuid;
+
+use super::{Pages, ROWS_MAX};
+
+const ROWS: usize = 3_000;
+
+fn schema() -> Arc<Schema> {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("user", DataType::Utf8, false),
+        Field::new("text", DataType::Utf8, true),
+        Field::new("number", DataType::Int64, false),
+        Field::new("maybe", DataType::Int64, true),
+        Field::new("small", DataType::Int32, true),
+        Field::new("score", DataType::Float64, true),
+        Field::new("yes", DataType::Boolean, true),
+        Field::new("at", time, false),
+    ]))
+}
+
+fn rows(rng: &mut ChaCha8Rng) -> RecordBatch {
+    let users: Vec<String> = (0..rng.random_range(1..400))
+        .map(|_| Uuid::from_u128(rng.random()).to_string())
+        .collect();
+    // Sometimes one that looks like a uuid and is none.
+    let odd = rng.random_bool(0.3);
+    let share = rng.random_range(0.0..1.0);
+    let wide = rng.random_range(0..64);
+    let any = |rng: &mut ChaCha8Rng| rng.random::<i64>() >> wide;
+    let user: StringArray = (0..ROWS)
+        .map(|row| {
+            let user = &users[rng.random_range(0..users.len())];
+            Some(if odd && row % 7 == 0 {
+                user.to_uppercase()
+            } else {
+                user.clone()
+            })
+        })
+        .collect();
+    let text: StringArray = (0..ROWS)
+        .map(|_| {
+            rng.random_bool(share)
+                .then(|| "é".repeat(rng.random_range(0..90)))
+        })
+        .collect();
+    let number: Int64Array = (0..ROWS).map(|_| Some(any(rng))).collect();
+    let maybe: Int64Array = (0..ROWS)
+        .map(|_| rng.random_bool(share).then(|| any(rng)))
+        .collect();
+    let small: Int32Array = (0..ROWS)
+        .map(|_| rng.random_bool(share).then(|| rng.random::<i32>() >> (wide % 32)))
+        .collect();
+    let score: Float64Array = (0..ROWS)
+        .map(|_| rng.random_bool(share).then(|| rng.random::<f64>()))
+        .collect();
+    let yes: BooleanArray = (0..ROWS)
+        .map(|_| rng.random_bool(share).then(|| rng.random::<bool>()))
+        .collect();
+    let at: TimestampMicrosecondArray = (0..ROWS as i64)
+        .map(|row| Some(1_725_926_400_000_000 + row * 1_000 + rng.random_range(-5_000..5_000)))
+        .collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(user),
+        Arc::new(text),
+        Arc::new(number),
+        Arc::new(maybe),
+        Arc::new(small),
+        Arc::new(score),
+        Arc::new(yes),
+        Arc::new(at.with_timezone("UTC")),
+    ];
+    RecordBatch::try_new(schema(), columns).expect("fits")
+}
+
+fn properties(rng: &mut ChaCha8Rng) -> WriterProperties {
+    let compressions = [
+        Compression::UNCOMPRESSED,
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::LZ4_RAW,
+    ];
+    let mut properties = WriterProperties::builder()
+        .set_compression(compressions[rng.random_range(0..compressions.len())])
+        .set_dictionary_enabled(rng.random())
+        .set_data_page_row_count_limit(rng.random_range(50..2_000))
+        .set_write_batch_size(rng.random_range(10..500))
+        .set_max_row_group_row_count(Some(rng.random_range(800..4_000)));
+    if rng.random_bool(0.1) {
+        properties = properties.set_writer_version(WriterVersion::PARQUET_2_0);
+    }
+    if rng.random() {
+        for column in ["number", "maybe", "small", "at"] {
+            properties = properties
+                .set_column_dictionary_enabled(column.into(), false)
+                .set_column_encoding(column.into(), Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    properties.build()
+}
+
+fn written(rng: &mut ChaCha8Rng) -> std::fs::File {
+    let mut file = tempfile::tempfile().expect("a file");
+    let mut writer = ArrowWriter::try_new(&mut file, schema(), Some(properties(rng))).expect("begun");
+    writer.write(&rows(rng)).expect("written");
+    writer.close().expect("closed");
+    file
+}
+
+fn footer(file: &std::fs::File) -> ArrowReaderMetadata {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    ArrowReaderMetadata::load(file, options).expect("a footer")
+}
+
+fn some_columns(rng: &mut ChaCha8Rng) -> Vec<String> {
+    let schema = schema();
+    let names = schema.fields().iter().map(|field| field.name().clone());
+    names.filter(|_| rng.random_bool(0.6)).collect()
+}
+
+#[test]
+fn rows_taken_out_of_pages_are_those_that_the_general_reader_reads() {
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let files = if std::env::var_os("TIDEMILL_SOAK").is_some() {
+        3_000
+    } else {
+        40
+    };
+    let mut taken = 0;
+    for _ in 0..files {
+        let (file, pages) = (written(&mut rng), Pages::default());
+        let footer = footer(&file);
+        for _ in 0..40 {
+            let from = rng.random_range(0..ROWS as u64 + 10);
+            let count = [1, rng.random_range(1..60), rng.random_range(1..2_000)][rng.random_range(0..3)];
+            let columns = some_columns(&mut rng);
+            let Some(found) = pages.read("a file", &file, &footer, (from, count), &columns) else {
+                continue;
+            };
+            taken += 1;
+            let general = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                file.try_clone().expect("a handle"),
+                footer.clone(),
+            );
+            let mask = parquet::arrow::ProjectionMask::columns(
+                general.parquet_schema(),
+                columns.iter().map(String::as_str),
+            );
+            let general = general
+                .with_projection(mask)
+                .with_batch_size(ROWS_MAX)
+                .with_offset(usize::try_from(from).expect("small"))
+                .with_limit(count);
+            let expected: Vec<_> = general
+                .build()
+                .expect("read")
+                .collect::<Result<_, _>>()
+                .expect("read");
+            let [expected] = &expected[..] else {
+                panic!("{} batches", expected.len())
+            };
+            assert_eq!(
+                found.columns(),
+                expected.columns(),
+                "rows {from}+{count} of {columns:?}"
+            );
+            assert_eq!(found.schema().fields(), expected.schema().fields());
+        }
+    }
+    assert!(taken > files * 5, "only {taken} times");
+}
+
+#[test]
+fn damaged_pages_are_left_to_the_general_reader_or_read_and_never_a_panic() {
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let files = if std::env::var_os("TIDEMILL_SOAK").is_some() {
+        2_000
+    } else {
+        30
+    };
+    for _ in 0..files {
+        let mut file = written(&mut rng);
+        let footer = footer(&file);
+        let end = footer
+            .metadata()
+            .row_groups()
+            .iter()
+            .flat_map(|group| group.columns());
+        let end = end
+            .map(|column| column.byte_range().0 + column.byte_range().1)
+            .max();
+        for _ in 0..30 {
+            let at = rng.random_range(4..end.expect("columns"));
+            file.seek(std::io::SeekFrom::Start(at)).expect("there");
+            file.write_all(&[rng.random()]).expect("written");
+            let from = rng.random_range(0..ROWS as u64);
+            let count = rng.random_range(1..500);
+            let columns = some_columns(&mut rng);
+            drop(Pages::default().read("a file", &file, &footer, (from, count), &columns));
+        }
+    }
+}
