@@ -239,7 +239,7 @@ impl Run {
                         Rows::Range(from, to) => column.slice(*from as usize, (to - from) as usize),
                         Rows::List(list) => take(column, list, None)?,
                     };
-                    schema::column_in_lake(&chosen)
+                    schema::column_in_lake(name, &chosen)
                 }
             });
         }

@@ -33,7 +33,7 @@ fn encode(criterion: &mut Criterion) {
         let rows: Vec<RecordBatch> = batches
             .iter()
             .zip(0..)
-            .map(|(batch, offset)| schema::to_lake(batch, Offset(offset), &stream).expect("rows of the lake"))
+            .map(|(batch, offset)| schema::place(batch, Offset(offset), &stream).expect("rows for the lake"))
             .collect();
         group.bench_function(format!("parquet_{}", starter.name()), |bencher| {
             bencher.iter(|| {

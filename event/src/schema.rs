@@ -1,11 +1,12 @@
-//! The two Arrow schemas of a stream.
+//! The Arrow schemas of a stream.
 //!
 //! - **wire**: what travels in the journal. Declared fields in order (a uuid as 16 bytes), then `_extra` when the
 //!   stream keeps unknown fields. What spans and the record's position say is not stored per row.
 //! - **lake**: what is stored and queried. Declared fields in order (a uuid as lower-case text), `_extra`, then
 //!   `_received_at`, `_trace_id`, `_partition`, `_offset`, `_row`.
+//! - **placed**: the lake's columns while uuids and trace ids still are 16 bytes. The sink's files take them like this:
+//!   most of their texts are never made, because a dictionary has each of them once.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -13,7 +14,7 @@ use arrow_array::{
     Array, ArrayRef, FixedSizeBinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, new_null_array,
 };
-use arrow_buffer::OffsetBuffer;
+use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::limits::RECORD_ROWS_MAX;
@@ -55,6 +56,85 @@ pub fn lake(stream: &StreamDeclaration) -> SchemaRef {
     let mut fields = event_fields(stream, DataType::Utf8);
     fields.extend(system_fields().iter().cloned());
     Arc::new(Schema::new(fields))
+}
+
+/// The schema of rows on their way into the lake.
+#[must_use]
+pub fn placed(stream: &StreamDeclaration) -> SchemaRef {
+    let ids = DataType::FixedSizeBinary(16);
+    let mut fields = event_fields(stream, ids.clone());
+    fields.extend(system_fields().iter().map(|field| {
+        if field.name() == TRACE_ID {
+            Arc::new(field.as_ref().clone().with_data_type(ids.clone()))
+        } else {
+            Arc::clone(field)
+        }
+    }));
+    Arc::new(Schema::new(fields))
+}
+
+/// How 16 bytes are written as text: lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdText {
+    /// Of a trace id: 32 digits.
+    Simple,
+    /// Of a uuid: five groups with hyphens between them, 36 characters.
+    Hyphenated,
+}
+
+impl IdText {
+    /// How the lake has the ids of a column.
+    #[must_use]
+    pub fn of(column: &str) -> Self {
+        if column == TRACE_ID {
+            Self::Simple
+        } else {
+            Self::Hyphenated
+        }
+    }
+
+    /// Characters of a text, which are as many bytes.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Simple => uuid::fmt::Simple::LENGTH,
+            Self::Hyphenated => uuid::fmt::Hyphenated::LENGTH,
+        }
+    }
+
+    /// Writes the text of an id into a place of [`Self::len`] bytes.
+    ///
+    /// # Panics
+    /// When the place is shorter.
+    pub fn write(self, id: [u8; 16], text: &mut [u8]) {
+        let id = uuid::Uuid::from_bytes(id);
+        match self {
+            Self::Simple => id.simple().encode_lower(text),
+            Self::Hyphenated => id.hyphenated().encode_lower(text),
+        };
+    }
+
+    /// The text of an id.
+    #[must_use]
+    pub fn text(self, id: [u8; 16]) -> String {
+        let id = uuid::Uuid::from_bytes(id);
+        match self {
+            Self::Simple => id.simple().to_string(),
+            Self::Hyphenated => id.hyphenated().to_string(),
+        }
+    }
+
+    /// The texts of a column, all in one buffer.
+    #[must_use]
+    pub fn texts(self, ids: &FixedSizeBinaryArray) -> StringArray {
+        let mut texts = vec![0; ids.len() * self.len()];
+        let places = texts.chunks_exact_mut(self.len());
+        for (id, place) in ids.value_data().as_chunks().0.iter().zip(places) {
+            self.write(*id, place);
+        }
+        let ends = OffsetBuffer::from_repeated_length(self.len(), ids.len());
+        StringArray::new(ends, texts.into(), ids.nulls().cloned())
+    }
 }
 
 /// The system columns at the end of every table, in order.
@@ -177,13 +257,21 @@ pub fn to_lake(
     offset: Offset,
     stream: &StreamDeclaration,
 ) -> Result<RecordBatch, SchemaError> {
+    with_texts(&place(batch, offset, stream)?, stream)
+}
+
+/// The same with ids as 16 bytes, in the schema [`placed`].
+///
+/// # Errors
+/// As [`to_lake`].
+pub fn place(batch: &Batch, offset: Offset, stream: &StreamDeclaration) -> Result<RecordBatch, SchemaError> {
     let rows = batch.rows.num_rows();
     let offsets = Int64Array::from_value(signed(batch.partition, offset)?, rows);
     let numbers = Int32Array::from_iter_values((0..).take(rows));
-    place_in_lake(batch, offsets, numbers, stream)
+    place_at(batch, offsets, numbers, stream)
 }
 
-/// The same for a batch of messages, each of which is the only row of its record: `offsets` are theirs.
+/// The rows of a batch of messages as the lake has them. Each is the only row of its record: `offsets` are theirs.
 ///
 /// # Errors
 /// As [`to_lake`].
@@ -192,18 +280,34 @@ pub fn messages_to_lake(
     offsets: &[Offset],
     stream: &StreamDeclaration,
 ) -> Result<RecordBatch, SchemaError> {
-    place_messages(batch, offsets, 0, stream)
+    with_texts(&place_messages(batch, offsets, stream)?, stream)
 }
 
-/// The same for rows of `_rejects` that are messages of another stream's topic, at these offsets.
+/// The same with ids as 16 bytes, in the schema [`placed`].
+///
+/// # Errors
+/// As [`to_lake`].
+pub fn place_messages(
+    batch: &Batch,
+    offsets: &[Offset],
+    stream: &StreamDeclaration,
+) -> Result<RecordBatch, SchemaError> {
+    place_numbered(batch, offsets, 0, stream)
+}
+
+/// As [`messages_to_lake`], for rows of `_rejects` that are messages of another stream's topic, at these offsets.
 ///
 /// # Errors
 /// As [`to_lake`].
 pub fn rejected_messages_to_lake(batch: &Batch, offsets: &[Offset]) -> Result<RecordBatch, SchemaError> {
-    place_messages(batch, offsets, ROW_OF_OTHERS, &StreamDeclaration::rejects())
+    let rejects = StreamDeclaration::rejects();
+    with_texts(
+        &place_numbered(batch, offsets, ROW_OF_OTHERS, &rejects)?,
+        &rejects,
+    )
 }
 
-fn place_messages(
+fn place_numbered(
     batch: &Batch,
     offsets: &[Offset],
     number: i32,
@@ -216,7 +320,7 @@ fn place_messages(
     }
     let offsets = offsets.iter().map(|offset| signed(batch.partition, *offset));
     let offsets = Int64Array::from(offsets.collect::<Result<Vec<_>, _>>()?);
-    place_in_lake(batch, offsets, Int32Array::from_value(number, rows), stream)
+    place_at(batch, offsets, Int32Array::from_value(number, rows), stream)
 }
 
 fn signed(partition: Partition, offset: Offset) -> Result<i64, SchemaError> {
@@ -224,7 +328,7 @@ fn signed(partition: Partition, offset: Offset) -> Result<i64, SchemaError> {
 }
 
 /// The rows with the system columns, the last two of which are given.
-fn place_in_lake(
+fn place_at(
     batch: &Batch,
     offsets: Int64Array,
     numbers: Int32Array,
@@ -253,55 +357,43 @@ fn place_in_lake(
         ),
     })?;
     let events = conform(&batch.rows, &wire(stream))?;
-    let mut columns: Vec<ArrayRef> = events.columns().iter().map(column_in_lake).collect();
+    let mut columns = events.columns().to_vec();
     let mut received_at = Vec::with_capacity(rows);
-    let mut trace_ids = String::with_capacity(rows * 32);
+    let mut trace_ids = Vec::with_capacity(rows);
     for span in &batch.spans {
         received_at.extend(std::iter::repeat_n(span.received_at, span.rows as usize));
-        if span.rows > 0 {
-            let begin = trace_ids.len();
-            write!(trace_ids, "{}", span.trace_id).expect("a `String` takes any text");
-            (1..span.rows).for_each(|_| trace_ids.extend_from_within(begin..begin + 32));
-        }
+        trace_ids.extend(std::iter::repeat_n(*span.trace_id.as_bytes(), span.rows as usize));
     }
-    let trace_ends = OffsetBuffer::from_repeated_length(32, rows);
     columns.push(Arc::new(
         TimestampMicrosecondArray::from(received_at).with_timezone("UTC"),
     ));
-    columns.push(Arc::new(StringArray::new(
-        trace_ends,
-        trace_ids.into_bytes().into(),
+    columns.push(Arc::new(FixedSizeBinaryArray::new(
+        16,
+        Buffer::from_vec(trace_ids.into_flattened()),
         None,
     )));
     columns.push(Arc::new(Int32Array::from_value(partition, rows)));
     columns.push(Arc::new(offsets));
     columns.push(Arc::new(numbers));
-    assemble(&lake(stream), columns)
+    assemble(&placed(stream), columns)
 }
 
-/// A column of the wire schema as the lake has it: a uuid becomes text, everything else stays as it is.
+/// Placed rows as the lake has them.
+fn with_texts(rows: &RecordBatch, stream: &StreamDeclaration) -> Result<RecordBatch, SchemaError> {
+    let schema = rows.schema_ref().fields().iter();
+    let columns = schema
+        .zip(rows.columns())
+        .map(|(field, column)| column_in_lake(field.name(), column));
+    assemble(&lake(stream), columns.collect())
+}
+
+/// A column of placed rows, or of the wire schema, as the lake has it: ids become text, everything else stays as it is.
 #[must_use]
-pub fn column_in_lake(column: &ArrayRef) -> ArrayRef {
+pub fn column_in_lake(name: &str, column: &ArrayRef) -> ArrayRef {
     match column.as_fixed_size_binary_opt() {
-        Some(uuids) => Arc::new(uuid_texts(uuids)),
+        Some(ids) => Arc::new(IdText::of(name).texts(ids)),
         None => Arc::clone(column),
     }
-}
-
-/// Lower-case hyphenated texts, all in one buffer.
-fn uuid_texts(uuids: &FixedSizeBinaryArray) -> StringArray {
-    const TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
-    let mut texts = vec![0; uuids.len() * TEXT];
-    for (bytes, text) in uuids
-        .value_data()
-        .chunks_exact(16)
-        .zip(texts.chunks_exact_mut(TEXT))
-    {
-        let bytes = bytes.try_into().expect("a chunk has 16 bytes");
-        uuid::Uuid::from_bytes(bytes).hyphenated().encode_lower(text);
-    }
-    let ends = OffsetBuffer::from_repeated_length(TEXT, uuids.len());
-    StringArray::new(ends, texts.into(), uuids.nulls().cloned())
 }
 
 fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SchemaError> {

@@ -16,6 +16,9 @@ use arrow_array::{
     RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, SchemaRef};
+use event::schema::IdText;
+
+use crate::writer::ids;
 
 /// Characters of a text that statistics keep, as other Delta writers do.
 const TEXT_CHARACTERS: usize = 32;
@@ -55,9 +58,14 @@ impl Statistics {
     /// Adds rows; columns after the schema's are not looked at.
     pub(crate) fn add(&mut self, rows: &RecordBatch) {
         self.rows += rows.num_rows() as i64;
-        for (column, array) in self.columns.iter_mut().zip(rows.columns()) {
+        for ((column, array), field) in self
+            .columns
+            .iter_mut()
+            .zip(rows.columns())
+            .zip(self.schema.fields())
+        {
             column.nulls += array.null_count() as i64;
-            column.range = merge(column.range.take(), range(array));
+            column.range = merge(column.range.take(), range(field.name(), array));
         }
     }
 
@@ -94,7 +102,7 @@ fn named(name: &str, array: ArrayRef) -> (Arc<Field>, ArrayRef) {
     (Arc::new(Field::new(name, array.data_type().clone(), true)), array)
 }
 
-fn range(array: &ArrayRef) -> Option<Range> {
+fn range(name: &str, array: &ArrayRef) -> Option<Range> {
     match array.data_type() {
         DataType::Boolean => {
             let (min, max) = extremes(array.as_boolean().iter().flatten())?;
@@ -119,6 +127,11 @@ fn range(array: &ArrayRef) -> Option<Range> {
         DataType::Utf8 => {
             let (min, max) = texts(array.as_string::<i32>())?;
             Some(Range::Text(min.to_owned(), max.to_owned()))
+        }
+        DataType::FixedSizeBinary(16) => {
+            let (min, max) = ids::range(&ids::values(array.as_fixed_size_binary()))?;
+            let text = |id: u128| IdText::of(name).text(id.to_be_bytes());
+            Some(Range::Text(text(min), text(max)))
         }
         _ => None,
     }

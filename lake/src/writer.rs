@@ -1,6 +1,7 @@
 //! Columns → one Parquet file, encoded as they come, durable when finished.
 
 mod encoder;
+pub(crate) mod ids;
 mod repetition;
 
 use std::io;
@@ -116,7 +117,8 @@ impl FileWriter {
         }
     }
 
-    /// Encodes rows in the lake schema (`event::schema::lake`).
+    /// Encodes rows in the lake schema (`event::schema::lake`), whose ids may still be 16 bytes
+    /// (`event::schema::placed`).
     ///
     /// # Errors
     /// [`LakeError::Store`] when the file cannot be written; the writer is of no use afterwards.

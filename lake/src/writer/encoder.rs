@@ -14,17 +14,20 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{DataType, SchemaRef};
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, FieldRef, SchemaRef};
+use event::schema::{IdText, column_in_lake};
 use event::{FieldType, StreamDeclaration};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
+use super::ids::IdColumn;
 use super::repetition::{SAMPLE_ROWS, repetition};
 use crate::options::WriterOptions;
 use crate::storage::NewBytes;
@@ -38,6 +41,7 @@ const PAGE_ROWS: usize = 8_192;
 /// of a row group would be a megabyte that is written to at random, and made smaller when it is finished.
 const FILTER_ROOM: u64 = 2;
 const FILTER_VALUES_MIN: u64 = 32_768;
+
 /// Encodes one file.
 pub(super) struct Encoder {
     schema: SchemaRef,
@@ -52,8 +56,57 @@ pub(super) struct Encoder {
 
 /// The row group that is being encoded.
 struct Group {
-    columns: Vec<ArrowColumnWriter>,
+    columns: Vec<Column>,
     rows: usize,
+}
+
+/// One column of it.
+enum Column {
+    /// Ids that came as 16 bytes and repeat.
+    Ids(Box<IdColumn>),
+    Any(Box<ArrowColumnWriter>),
+}
+
+impl Column {
+    fn write(&mut self, field: &FieldRef, array: &ArrayRef) -> Result<()> {
+        match self {
+            Self::Ids(column) => {
+                let ids = array.as_fixed_size_binary_opt().ok_or_else(|| {
+                    let message = format!(
+                        "column `{}` began with ids, now it is {}",
+                        field.name(),
+                        array.data_type()
+                    );
+                    ParquetError::ArrowError(message)
+                })?;
+                column.write(ids);
+            }
+            Self::Any(column) => {
+                for leaf in compute_leaves(field, &column_in_lake(field.name(), array))? {
+                    column.write(&leaf)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that it will have in the file, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Ids(column) => column.bytes(),
+            Self::Any(column) => column.get_estimated_total_bytes(),
+        }
+    }
+
+    fn append_to(self, group: &mut SerializedRowGroupWriter<'_, NewBytes>) -> Result<()> {
+        match self {
+            Self::Ids(column) => {
+                let (bytes, closed) = column.close()?;
+                group.append_column(&bytes, closed)
+            }
+            Self::Any(column) => column.close()?.append_to_row_group(group),
+        }
+    }
 }
 
 impl std::fmt::Debug for Encoder {
@@ -102,7 +155,7 @@ impl Encoder {
     pub(super) fn bytes(&self) -> usize {
         let waiting: usize = self.sample.iter().map(RecordBatch::get_array_memory_size).sum();
         let group = self.group.iter().flat_map(|group| &group.columns);
-        let encoded: usize = group.map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        let encoded: usize = group.map(Column::bytes).sum();
         self.file.bytes_written() + encoded + waiting
     }
 
@@ -135,8 +188,31 @@ impl Encoder {
         let nowhere = SerializedFileWriter::new(io::sink(), root, Arc::new(properties))?;
         let factory = ArrowRowGroupWriterFactory::new(&nowhere, Arc::clone(&self.schema));
         let columns = factory.create_column_writers(self.file.flushed_row_groups().len())?;
-        self.group = Some(Group { columns, rows: 0 });
+        let columns = columns.into_iter().enumerate().map(|(number, any)| {
+            self.ids(sample, number, repeating.get(&number).copied())
+                .map_or_else(|| Column::Any(Box::new(any)), |ids| Column::Ids(Box::new(ids)))
+        });
+        self.group = Some(Group {
+            columns: columns.collect(),
+            rows: 0,
+        });
         Ok(())
+    }
+
+    /// A column of ids that repeat, about so many different ones.
+    fn ids(&self, sample: &[RecordBatch], number: usize, distinct: Option<u64>) -> Option<IdColumn> {
+        let distinct = distinct?;
+        sample.first()?.column(number).as_fixed_size_binary_opt()?;
+        let name = self.schema.field(number).name();
+        let is_key = self.stream.key.as_ref() == Some(name);
+        let descriptor = self.file.schema_descr().column(number);
+        Some(IdColumn::new(
+            descriptor,
+            IdText::of(name),
+            PAGE_ROWS,
+            distinct,
+            is_key,
+        ))
     }
 
     /// Encodes rows into the row group, and into those after it when it is full.
@@ -156,9 +232,7 @@ impl Encoder {
                 .zip(self.schema.fields())
                 .zip(part.columns())
             {
-                for leaf in compute_leaves(field, array)? {
-                    column.write(&leaf)?;
-                }
+                column.write(field, array)?;
             }
             group.rows += fitting;
             if group.rows == self.options.row_group_rows {
@@ -175,7 +249,7 @@ impl Encoder {
         };
         let mut ended = self.file.next_row_group()?;
         for column in group.columns {
-            column.close()?.append_to_row_group(&mut ended)?;
+            column.append_to(&mut ended)?;
         }
         ended.close()?;
         Ok(())

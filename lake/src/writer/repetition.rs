@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
+use event::schema::IdText;
 
 /// Rows that are looked at.
 pub(super) const SAMPLE_ROWS: usize = 16_384;
@@ -45,20 +46,30 @@ pub(super) fn repetition(
 }
 
 impl Sample {
-    /// None of a column that is no text.
+    /// None of a column that is no text in the lake.
     fn of(batches: &[RecordBatch], column: usize) -> Option<Self> {
         let hashes = RandomState::new();
         let mut sample = Self::default();
+        let text = IdText::of(batches.first()?.schema_ref().field(column).name());
         for rows in batches {
-            let texts = rows.column(column).as_string_opt::<i32>()?;
-            let taken = texts.len().min(SAMPLE_ROWS - sample.rows);
+            let column = rows.column(column);
+            let taken = column.len().min(SAMPLE_ROWS - sample.rows);
             sample.rows += taken;
-            for text in texts.iter().take(taken).flatten() {
-                sample.bytes += text.len();
-                *sample.counts.entry(hashes.hash_one(text)).or_default() += 1;
+            if let Some(ids) = column.as_fixed_size_binary_opt() {
+                let length = text.len();
+                let ids = ids.iter().take(taken).flatten();
+                ids.for_each(|id| sample.add(hashes.hash_one(id), length));
+            } else {
+                let texts = column.as_string_opt::<i32>()?.iter().take(taken).flatten();
+                texts.for_each(|text| sample.add(hashes.hash_one(text), text.len()));
             }
         }
         Some(sample)
+    }
+
+    fn add(&mut self, hash: u64, bytes: usize) {
+        self.bytes += bytes;
+        *self.counts.entry(hash).or_default() += 1;
     }
 
     /// About how many different values so many rows have.

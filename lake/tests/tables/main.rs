@@ -3,6 +3,7 @@
 mod compaction;
 mod fixture;
 mod golden;
+mod ids;
 mod power;
 mod python;
 mod readers;

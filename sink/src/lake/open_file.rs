@@ -94,7 +94,7 @@ impl OpenFile {
         }
         if let Some(batch) = &messages.batch {
             let offset = messages.offsets.first().copied().unwrap_or_default();
-            let rows = event::schema::messages_to_lake(batch, &messages.offsets, table.declaration());
+            let rows = event::schema::place_messages(batch, &messages.offsets, table.declaration());
             let rows = rows.map_err(|source| SinkError::Columns {
                 partition: self.partition,
                 offset,
@@ -139,7 +139,7 @@ impl OpenFile {
         })?;
         match decoded {
             Decoded::Batch(batch) => {
-                let rows = event::schema::to_lake(&batch, offset, table.declaration());
+                let rows = event::schema::place(&batch, offset, table.declaration());
                 let rows = rows.map_err(|source| SinkError::Columns {
                     partition,
                     offset,
