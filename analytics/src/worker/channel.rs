@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::wire::{Begin, DATA_BYTES, Frame, Frames, Kind, send, send_json};
@@ -60,11 +60,11 @@ impl Channel {
         }
     }
 
-    /// Answers questions until the server ends.
+    /// Answers questions until the server ends, and says while one is being answered.
     ///
     /// # Errors
     /// When the server says something that it should not.
-    pub async fn serve(self, analytics: Analytics) -> io::Result<()> {
+    pub async fn serve(self, analytics: Analytics, busy: &watch::Sender<bool>) -> io::Result<()> {
         let Self {
             mut frames,
             mut outgoing,
@@ -83,7 +83,10 @@ impl Channel {
             match frame.kind {
                 Kind::Question => {
                     let question: Question = frame.parse()?;
-                    match answer(&analytics, question, &mut orders, &mut outgoing).await {
+                    busy.send_replace(true);
+                    let answered = answer(&analytics, question, &mut orders, &mut outgoing).await;
+                    busy.send_replace(false);
+                    match answered {
                         Ok(Ended::Question) => {}
                         // It cannot be told any more.
                         Ok(Ended::Server) | Err(_) => return Ok(()),

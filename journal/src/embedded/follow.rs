@@ -187,7 +187,7 @@ fn look_again(shared: &Shared) -> Result<(), ReadError> {
         *lock(&shared.index) = found.index;
     }
     *followed = place;
-    shared.wake_readers();
+    shared.wake_all_readers();
     Ok(())
 }
 

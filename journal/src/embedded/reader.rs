@@ -56,7 +56,7 @@ impl EmbeddedReader {
                 partitions,
             });
         }
-        let groups = shared.groups();
+        let groups = shared.groups(&stream);
         // Both locks: retention decides under them as well, so it sees this reader, or this one sees what is gone.
         let mut readers = lock(&shared.readers);
         let index = lock(&shared.index);

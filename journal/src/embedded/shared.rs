@@ -1,6 +1,6 @@
 //! What the writer thread, readers and callers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,8 +41,9 @@ pub(super) struct Shared {
     pub(super) durable: Option<Arc<dyn DiskFile>>,
     /// For a journal that another process writes: up to where this one's index goes.
     pub(super) followed: Option<Mutex<Place>>,
-    /// Counts groups, to wake readers.
-    groups: watch::Sender<u64>,
+    /// For each stream that somebody reads: counts the groups that brought records of it, to wake its readers and
+    /// nobody else.
+    groups: Mutex<HashMap<StreamName, watch::Sender<u64>>>,
     health: watch::Sender<Health>,
 }
 
@@ -56,7 +57,7 @@ impl Shared {
     ) -> Self {
         let (index, queue) = (Mutex::new(index), Queue::default());
         let health = followed.map_or(Health::Writable, |_| Health::ReadOnly);
-        let (groups, health) = (watch::Sender::new(0), watch::Sender::new(health));
+        let (groups, health) = (Mutex::default(), watch::Sender::new(health));
         Self {
             options,
             disk,
@@ -71,12 +72,30 @@ impl Shared {
         }
     }
 
-    pub(super) fn wake_readers(&self) {
-        self.groups.send_modify(|groups| *groups += 1);
+    /// Wakes the readers of these streams; they look themselves whether there is something for them.
+    pub(super) fn wake_readers(&self, streams: &HashSet<StreamName>) {
+        let groups = lock(&self.groups);
+        for stream in streams {
+            if let Some(groups) = groups.get(stream) {
+                groups.send_modify(|groups| *groups += 1);
+            }
+        }
     }
 
-    pub(super) fn groups(&self) -> watch::Receiver<u64> {
-        self.groups.subscribe()
+    /// Wakes all of them.
+    pub(super) fn wake_all_readers(&self) {
+        for groups in lock(&self.groups).values() {
+            groups.send_modify(|groups| *groups += 1);
+        }
+    }
+
+    /// What changes when a stream has more records.
+    pub(super) fn groups(&self, stream: &StreamName) -> watch::Receiver<u64> {
+        let mut groups = lock(&self.groups);
+        groups
+            .entry(stream.clone())
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
     }
 
     pub(super) fn health(&self) -> watch::Receiver<Health> {

@@ -4,7 +4,7 @@
 //! more. After a failed write or fsync nothing is acknowledged any more (I-8): what is on disk is unknown then,
 //! and only recovery may find out.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -165,10 +165,14 @@ impl Writer {
         }
         match self.write(&requests) {
             Ok(positions) => {
+                let records = requests.iter().flat_map(|request| &request.records);
+                let streams: HashSet<StreamName> = records.map(|(stream, _)| stream.clone()).collect();
                 for (request, positions) in requests.into_iter().zip(positions) {
                     // Somebody who has gone away does not hear of it; the events are there all the same.
                     drop(request.done.send(Ok(positions)));
                 }
+                // Clients wait, readers do not.
+                self.shared.wake_readers(&streams);
             }
             Err(error) => {
                 match &error {
@@ -281,7 +285,6 @@ impl Writer {
             }
         }
         drop(index);
-        self.shared.wake_readers();
         let bytes = durable_bytes(Place {
             segment: number,
             byte: self.end,

@@ -107,11 +107,13 @@ fn start(arguments: Arguments) -> Outcome {
     };
     logs::begin(&arguments.logs, level)?;
     crate::serve::raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .on_thread_start(crate::serve::let_others_go_first)
-        .thread_name("tidemill")
-        .build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().thread_name("tidemill");
+    // A worker was started by a thread that lets others go first already.
+    if !matches!(arguments.command, Command::SqlWorker) {
+        runtime.on_thread_start(crate::serve::let_others_go_first);
+    }
+    let runtime = runtime.build()?;
     let done = runtime.block_on(run(arguments.command));
     // Whatever is left was told to stop and had its time; nothing acknowledged depends on it.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -6,17 +6,17 @@
 use std::process::ExitCode;
 
 use analytics::worker::Channel;
+use tokio::sync::watch;
 
 use super::Outcome;
 use super::failure::{Failure, USAGE};
 use crate::config;
-use crate::serve::{Signals, sql_workers};
+use crate::serve::{Signals, sql_workers, watch_credit};
 
 pub(crate) async fn run() -> Outcome {
     // Whoever tells every process to stop means the server, which lets queries in flight finish (I-7).
     let _unheard = Signals::listen()?;
-    // Before the threads that compute are started, which inherit it.
-    sql_workers::make_way();
+    sql_workers::end_first();
     let mut channel = Channel::standard_input().map_err(|error| {
         let message = format!(
             "`{}` is started by a server, not by hand: {error}",
@@ -28,6 +28,11 @@ pub(crate) async fn run() -> Outcome {
     let config = config::of_worker(&settings).map_err(|problems| Failure::with_exit(USAGE, problems))?;
     let analytics = crate::serve::open_sql_worker(&config).await?;
     sql_workers::bound_memory(&config)?;
-    channel.serve(analytics).await?;
+    let (busy, answers) = watch::channel(false);
+    let watched = tokio::spawn(watch_credit(answers));
+    channel.serve(analytics, &busy).await?;
+    drop(busy);
+    // It ends with the questions; nothing that it does is of use then.
+    drop(watched.await);
     Ok(ExitCode::SUCCESS)
 }

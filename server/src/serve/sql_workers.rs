@@ -23,9 +23,6 @@ pub(crate) const COMMAND: &str = "sql-worker";
 const BESIDE_BYTES: u64 = 384 << 20;
 /// Partitions of a topic of which the configuration says nothing.
 const PARTITIONS_ASSUMED: u32 = 8;
-/// How much nicer a worker is than the server's own threads, so that ingest and REST go first: with 1.25 a step, one
-/// of the server's threads weighs about five times as much as one of a worker.
-const NICER_BY: i32 = 7;
 /// When memory runs out, the system ends a worker before anything else.
 const OOM_SCORE: &str = "1000";
 
@@ -90,15 +87,12 @@ pub(super) fn divide(options: &mut AnalyticsOptions, config: &Config) {
     }
 }
 
-/// Makes way for everybody else, and ends with the server.
-pub(crate) fn make_way() {
+/// Ends with the server, and before anything else when memory runs out.
+pub(crate) fn end_first() {
     // The end of the socket says the same, but only to a thread that gets a turn on a busy machine. It is the thread
     // that started this process whose end counts: one of the server's runtime, which live as long as it does.
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         tracing::debug!(%error, "this worker ends with its socket only");
-    }
-    if let Err(error) = rustix::process::nice(NICER_BY) {
-        tracing::debug!(%error, "the priority of a worker stays as it is");
     }
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         tracing::debug!(%error, "the system may end something else than this worker when memory runs out");

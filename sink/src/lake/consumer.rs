@@ -30,6 +30,11 @@ use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
 use crate::progress::{Shared, count_duplicates, end_of};
 
+/// How long records gather before the next look at the journal, when the last one brought less than a whole read. A
+/// look for every group of the journal, thousands a second, costs more than what it brings; questions see the tail
+/// meanwhile, so nobody waits for the sink.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// What the lake is called as a destination among others.
 const DESTINATION: &str = "lake";
 
@@ -128,9 +133,16 @@ impl Consumer {
         self.retain(from).await;
         self.member.committed(self.stream(), from);
         let mut file = None;
+        let mut next_look = Instant::now();
         loop {
-            match self.wake(reader.as_mut(), file.as_ref()).await? {
-                Wake::Records(records) => file = self.take(file, records, backoff).await?,
+            match self.wake(reader.as_mut(), file.as_ref(), next_look).await? {
+                Wake::Records(records) => {
+                    let read: usize = records.iter().map(Record::bytes).sum();
+                    if read < self.options.read_bytes {
+                        next_look = Instant::now() + GATHER;
+                    }
+                    file = self.take(file, records, backoff).await?;
+                }
                 Wake::Roll(reason) => file = self.roll(file, reason, backoff).await?,
                 Wake::Release => {
                     self.roll(file, "released", backoff).await?;
@@ -157,6 +169,7 @@ impl Consumer {
         &mut self,
         reader: &mut dyn JournalReader,
         file: Option<&OpenFile>,
+        next_look: Instant,
     ) -> Result<Wake, SinkError> {
         let due = file.map(|file| file.begun + self.options.roll_every);
         let aged = async {
@@ -166,6 +179,10 @@ impl Consumer {
             }
         };
         let read_bytes = self.options.read_bytes;
+        let gathered = async {
+            sleep_until(next_look).await;
+            reader.next(read_bytes).await
+        };
         tokio::select! {
             biased;
             told = self.phase.wait_for(|phase| *phase != Phase::Running) => match told.as_deref() {
@@ -175,7 +192,7 @@ impl Consumer {
             },
             () = aged => Ok(Wake::Roll("age")),
             () = self.held.asked_to_roll() => Ok(Wake::Roll("tail_budget")),
-            records = reader.next(read_bytes) => Ok(Wake::Records(records?)),
+            records = gathered => Ok(Wake::Records(records?)),
         }
     }
 
