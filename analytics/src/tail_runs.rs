@@ -14,6 +14,7 @@ use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use event::{Offset, Partition, Span, StreamName, schema};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::QueryError;
@@ -61,10 +62,14 @@ impl TailRuns {
     /// Lets go of what the lake has; of what somebody is adding to, the next time.
     pub(crate) fn forget(&self, stream: &StreamName, partition: Partition, stored: Offset) {
         let runs = self.of(stream, partition);
-        if let Ok(mut runs) = runs.try_lock() {
-            while runs.front().is_some_and(|run| run.range.to <= stored) {
-                runs.pop_front();
-            }
+        let Ok(mut runs) = runs.try_lock() else { return };
+        let count = runs.partition_point(|run| run.range.to <= stored);
+        let gone: Vec<Arc<Run>> = runs.drain(..count).collect();
+        drop(runs);
+        // The system takes tens of milliseconds to take so much memory back, and no question waits for that.
+        match Handle::try_current() {
+            Ok(runtime) if !gone.is_empty() => drop(runtime.spawn_blocking(move || drop(gone))),
+            _ => drop(gone),
         }
     }
 

@@ -184,7 +184,9 @@ fn look_again(shared: &Shared) -> Result<(), ReadError> {
         // The writer has begun another segment, and may have removed old ones: their files are let go here.
         let found = find_up_to(&*shared.disk, directory, place).map_err(ReadError::from)?;
         let Some(found) = found else { return Ok(()) };
-        *lock(&shared.index) = found.index;
+        let before = std::mem::replace(&mut *lock(&shared.index), found.index);
+        // Whoever closes a removed file last has its pages freed, a hundred megabytes of them, and nobody waits for that.
+        tokio::task::spawn_blocking(move || drop(before));
     }
     *followed = place;
     shared.wake_all_readers();
