@@ -68,7 +68,7 @@ fn acknowledged_events_are_there_once_after_kills_at_random_moments() {
             .map(|id| {
                 let ledger = folder.path().join(format!("ledger-{id}"));
                 let (address, stop) = (&address, &stop);
-                scope.spawn(move || client::run(id, SEED + id, &ledger, address, stop))
+                scope.spawn(move || client::run(id, SEED + id, &ledger, address, Duration::ZERO, stop))
             })
             .collect();
         // Clients end even when a start fails, so that the failure is shown.

@@ -28,14 +28,7 @@ static GIVEN: OnceLock<i32> = OnceLock::new();
 /// nicer still.
 pub(crate) fn let_others_go_first() {
     let given = *GIVEN.get_or_init(|| rustix::process::getpriority_process(None).unwrap_or(0));
-    let nicer = given
-        .saturating_add(
-            std::env::var("NICER")
-                .ok()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(NICER_BY),
-        )
-        .min(NICEST);
+    let nicer = given.saturating_add(NICER_BY).min(NICEST);
     if let Err(error) = rustix::process::setpriority_process(None, nicer) {
         tracing::debug!(%error, "the priority of a thread stays as it is");
     }

@@ -16,7 +16,7 @@ use crate::processes::{Installation, Process, Servers, caught_up};
 use crate::python;
 
 const CLIENTS: u64 = 4;
-const PARTITIONS: usize = 4;
+pub(crate) const PARTITIONS: usize = 4;
 const SEED: u64 = 20_261_121;
 /// The default of `journal.kafka.session_timeout`.
 const SESSION: Duration = Duration::from_secs(6);
@@ -90,6 +90,8 @@ fn a_sink_that_was_paused_or_replaced_writes_nothing_twice() {
 pub(crate) struct World {
     installation: Installation,
     pub(crate) processes: Vec<Process>,
+    /// What a client waits between two batches.
+    pub(crate) pace: Duration,
     addresses: Arc<Vec<Mutex<SocketAddr>>>,
     sinks: usize,
 }
@@ -107,6 +109,7 @@ impl World {
             addresses: Arc::new(addresses.collect()),
             installation,
             processes,
+            pace: Duration::ZERO,
             sinks,
         }
     }
@@ -124,13 +127,13 @@ impl World {
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let addresses = Arc::clone(&self.addresses);
         let folder = self.installation.folder.path().to_owned();
-        let stop = AtomicBool::new(false);
+        let (stop, pace) = (AtomicBool::new(false), self.pace);
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|id| {
                     let ledger = folder.join(format!("ledger-{id}"));
                     let (address, stop) = (&addresses[id as usize % INGEST], &stop);
-                    scope.spawn(move || client::run(id, SEED + id, &ledger, address, stop))
+                    scope.spawn(move || client::run(id, SEED + id, &ledger, address, pace, stop))
                 })
                 .collect();
             {

@@ -13,9 +13,16 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::harness::PATIENCE;
 
-/// Posts batches until told to stop, over as many connections as it takes. Gives the number of events that
-/// were acknowledged.
-pub(crate) fn run(id: u64, seed: u64, ledger: &Path, address: &Mutex<SocketAddr>, stop: &AtomicBool) -> u64 {
+/// Posts batches with a pause of `pace` after each until told to stop, over as many connections as it takes. Gives the
+/// number of events that were acknowledged.
+pub(crate) fn run(
+    id: u64,
+    seed: u64,
+    ledger: &Path,
+    address: &Mutex<SocketAddr>,
+    pace: Duration,
+    stop: &AtomicBool,
+) -> u64 {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut ledger = File::create(ledger).expect("the ledger is created");
     let mut note = |line: String| {
@@ -45,6 +52,7 @@ pub(crate) fn run(id: u64, seed: u64, ledger: &Path, address: &Mutex<SocketAddr>
             }
         }
         batch += 1;
+        std::thread::sleep(pace);
     }
     acknowledged
 }
