@@ -169,8 +169,10 @@ impl DiskFile for LocalFile {
 }
 
 impl LocalFile {
-    /// Asks the system to begin with what is new, and waits for nothing. Linux does so for pages that are said not to
-    /// be needed, and keeps those that are still being written.
+    /// Asks the system to begin with what is new, and does not wait for the disk. Linux does so for pages that are said
+    /// not to be needed. It then lets go of those that are on disk already, which hardly any of them are (of 286 MiB
+    /// that were written like this 99 % stayed in memory); the call that only begins, `sync_file_range`, is not to be had
+    /// without `unsafe`.
     fn start_writing_out(&mut self) {
         let length = NonZeroU64::new(self.written - self.started);
         if let Err(error) = fadvise(&self.file, self.started, length, Advice::DontNeed) {

@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) durable: Option<Arc<dyn DiskFile>>,
     /// For a journal that another process writes: up to where this one's index goes.
     pub(super) followed: Option<Mutex<Place>>,
-    /// For each stream that somebody reads: counts the groups that brought records of it, to wake its readers and
+    /// For each stream that somebody has read: counts the groups that brought records of it, to wake its readers and
     /// nobody else.
     groups: Mutex<HashMap<StreamName, watch::Sender<u64>>>,
     health: watch::Sender<Health>,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, FieldRef, SchemaRef};
-use event::schema::{IdText, column_in_lake};
+use event::schema::{IdText, TRACE_ID, column_in_lake};
 use event::{FieldType, StreamDeclaration};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
@@ -32,8 +32,10 @@ use super::repetition::{SAMPLE_ROWS, repetition};
 use crate::options::WriterOptions;
 use crate::storage::NewBytes;
 
-/// Bytes of a column's dictionary, above which the rest of a row group is written plainly.
+/// Bytes of a column's dictionary, above which the rest of a row group is written plainly, or a row group of ids ends.
 const DICTIONARY_BYTES_MAX: usize = 16 << 20;
+/// Where requests have fewer rows, the texts of their trace ids are compressed instead: there are many of them.
+const REQUEST_ROWS_MIN: u64 = 64;
 /// Rows of a page: what is decoded to read a single event.
 const PAGE_ROWS: usize = 8_192;
 
@@ -95,6 +97,14 @@ impl Column {
         match self {
             Self::Ids(column) => column.bytes(),
             Self::Any(column) => column.get_estimated_total_bytes(),
+        }
+    }
+
+    fn has_full_dictionary(&self) -> bool {
+        match self {
+            Self::Ids(column) => column.dictionary_bytes() > DICTIONARY_BYTES_MAX,
+            // Its own writer goes on without one.
+            Self::Any(_) => false,
         }
     }
 
@@ -204,6 +214,10 @@ impl Encoder {
         let distinct = distinct?;
         sample.first()?.column(number).as_fixed_size_binary_opt()?;
         let name = self.schema.field(number).name();
+        let rows = self.options.row_group_rows as u64;
+        if name == TRACE_ID && distinct.saturating_mul(REQUEST_ROWS_MIN) > rows {
+            return None;
+        }
         let is_key = self.stream.key.as_ref() == Some(name);
         let descriptor = self.file.schema_descr().column(number);
         Some(IdColumn::new(
@@ -235,7 +249,10 @@ impl Encoder {
                 column.write(field, array)?;
             }
             group.rows += fitting;
-            if group.rows == self.options.row_group_rows {
+            // The first rows promised fewer ids than came: those of the next row group decide anew.
+            let is_full = group.rows == self.options.row_group_rows
+                || group.columns.iter().any(Column::has_full_dictionary);
+            if is_full {
                 self.end_group()?;
             }
             rows = rows.slice(fitting, rows.num_rows() - fitting);

@@ -157,7 +157,12 @@ impl IdColumn {
     /// Bytes that it will have in the file, about.
     pub(super) fn bytes(&self) -> usize {
         let pages: usize = self.pages.iter().map(|page| page.body.len()).sum();
-        pages + self.dictionary.len() * (LENGTH_BYTES + self.text.len())
+        pages + self.dictionary_bytes()
+    }
+
+    /// Bytes that its dictionary will have.
+    pub(super) fn dictionary_bytes(&self) -> usize {
+        self.dictionary.len() * (LENGTH_BYTES + self.text.len())
     }
 
     /// The whole column chunk, and what a row group says of it.

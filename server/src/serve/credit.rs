@@ -6,7 +6,8 @@
 //! the worker makes way, until it has all of it again.
 //!
 //! Going back needs the right to be less nice (root, `CAP_SYS_NICE`, or `RLIMIT_NICE`). A worker that does not have it
-//! stays where it is after its first long question, and a fresh one still begins with its credit.
+//! stays where it is after its first long question, as warm as before; a fresh one still begins with its credit. Each
+//! worker has a credit of its own, so all of them together may take a quarter of a processor each for ever.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use tokio::sync::watch;
 use tokio::time::sleep;
+
+use super::priority::NICEST;
 
 /// What a worker may use at once: some questions like "what does this user have", not one over all events.
 const CREDIT_MAX: Duration = Duration::from_millis(100);
@@ -24,8 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How much nicer a worker becomes: with 1.25 a step, one of the server's threads weighs about five times as much as
 /// one of a worker then.
 const NICER_BY: i32 = 7;
-/// Most that a thread can be nice.
-const NICEST: i32 = 19;
 
 /// Processor time that a worker may use.
 #[derive(Debug)]

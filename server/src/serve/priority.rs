@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 const NICER_BY: i32 = 3;
 
 /// Most that a thread can be nice.
-const NICEST: i32 = 19;
+pub(super) const NICEST: i32 = 19;
 
 /// Threads that go first beside those for blocking work: of the sink one decodes and encodes, the other waits for the disk.
 const THREADS: usize = 2;
