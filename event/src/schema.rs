@@ -95,14 +95,14 @@ impl IdText {
 
     /// Characters of a text, which are as many bytes.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn length(self) -> usize {
         match self {
             Self::Simple => uuid::fmt::Simple::LENGTH,
             Self::Hyphenated => uuid::fmt::Hyphenated::LENGTH,
         }
     }
 
-    /// Writes the text of an id into a place of [`Self::len`] bytes.
+    /// Writes the text of an id into a place of [`Self::length`] bytes.
     ///
     /// # Panics
     /// When the place is shorter.
@@ -127,12 +127,12 @@ impl IdText {
     /// The texts of a column, all in one buffer.
     #[must_use]
     pub fn texts(self, ids: &FixedSizeBinaryArray) -> StringArray {
-        let mut texts = vec![0; ids.len() * self.len()];
-        let places = texts.chunks_exact_mut(self.len());
+        let mut texts = vec![0; ids.len() * self.length()];
+        let places = texts.chunks_exact_mut(self.length());
         for (id, place) in ids.value_data().as_chunks().0.iter().zip(places) {
             self.write(*id, place);
         }
-        let ends = OffsetBuffer::from_repeated_length(self.len(), ids.len());
+        let ends = OffsetBuffer::from_repeated_length(self.length(), ids.len());
         StringArray::new(ends, texts.into(), ids.nulls().cloned())
     }
 }

@@ -12,6 +12,7 @@ mod dictionary;
 mod hybrid;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow_array::{Array, FixedSizeBinaryArray};
 use bytes::Bytes;
@@ -162,7 +163,7 @@ impl IdColumn {
 
     /// Bytes that its dictionary will have.
     pub(super) fn dictionary_bytes(&self) -> usize {
-        self.dictionary.len() * (LENGTH_BYTES + self.text.len())
+        self.dictionary.len() * (LENGTH_BYTES + self.text.length())
     }
 
     /// The whole column chunk, and what a row group says of it.
@@ -198,7 +199,7 @@ impl IdColumn {
             let size = i32::try_from(written.compressed_size).map_err(too_many)?;
             places.append_row_count(rows);
             places.append_offset_and_size(written.offset as i64, size);
-            let values = (page.bounds.rows - page.bounds.nulls) * self.text.len();
+            let values = (page.bounds.rows - page.bounds.nulls) * self.text.length();
             places.append_unencoded_byte_array_data_bytes(Some(values as i64));
             let (min, max) = match page.bounds.range {
                 Some((min, max)) => (self.text_of(min), self.text_of(max)),
@@ -207,7 +208,6 @@ impl IdColumn {
             bounds.append(page.bounds.range.is_none(), min, max, page.bounds.nulls as i64);
         }
         writer.close()?;
-        drop(writer);
         let bytes = Bytes::from(file.into_inner()?);
         let metadata = self.metadata(bytes.len(), first_page, count)?;
         let closed = ColumnCloseResult {
@@ -222,8 +222,8 @@ impl IdColumn {
     }
 
     fn dictionary_page(&self) -> Bytes {
-        let value = LENGTH_BYTES + self.text.len();
-        let length = (self.text.len() as u32).to_le_bytes();
+        let value = LENGTH_BYTES + self.text.length();
+        let length = (self.text.length() as u32).to_le_bytes();
         let mut page = vec![0; self.dictionary.len() * value];
         for (place, id) in page.chunks_exact_mut(value).zip(self.dictionary.ids()) {
             place[..LENGTH_BYTES].copy_from_slice(&length);
@@ -236,7 +236,7 @@ impl IdColumn {
     fn filter(&self) -> Result<Sbbf> {
         let mut filter =
             Sbbf::new_with_ndv_fpp(self.dictionary.len().max(1) as u64, DEFAULT_BLOOM_FILTER_FPP)?;
-        let mut text = vec![0; self.text.len()];
+        let mut text = vec![0; self.text.length()];
         for id in self.dictionary.ids() {
             self.text.write(id.to_be_bytes(), &mut text);
             filter.insert(text.as_slice());
@@ -259,8 +259,8 @@ impl IdColumn {
             encoding,
             count,
         });
-        let values = (self.column.rows - self.column.nulls) * self.text.len();
-        ColumnChunkMetaData::builder(self.descriptor.clone())
+        let values = (self.column.rows - self.column.nulls) * self.text.length();
+        ColumnChunkMetaData::builder(Arc::clone(&self.descriptor))
             .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
             .set_page_encoding_stats(encodings.to_vec())
             .set_compression(Compression::UNCOMPRESSED)

@@ -50,13 +50,12 @@ impl Sample {
     fn of(batches: &[RecordBatch], column: usize) -> Option<Self> {
         let hashes = RandomState::new();
         let mut sample = Self::default();
-        let text = IdText::of(batches.first()?.schema_ref().field(column).name());
         for rows in batches {
+            let length = IdText::of(rows.schema_ref().field(column).name()).length();
             let column = rows.column(column);
             let taken = column.len().min(SAMPLE_ROWS - sample.rows);
             sample.rows += taken;
             if let Some(ids) = column.as_fixed_size_binary_opt() {
-                let length = text.len();
                 let ids = ids.iter().take(taken).flatten();
                 ids.for_each(|id| sample.add(hashes.hash_one(id), length));
             } else {

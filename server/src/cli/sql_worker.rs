@@ -29,10 +29,9 @@ pub(crate) async fn run() -> Outcome {
     let analytics = crate::serve::open_sql_worker(&config).await?;
     sql_workers::bound_memory(&config)?;
     let (busy, answers) = watch::channel(false);
-    let watched = tokio::spawn(watch_credit(answers));
-    channel.serve(analytics, &busy).await?;
-    drop(busy);
-    // It ends with the questions; nothing that it does is of use then.
-    drop(watched.await);
+    let serves = async move { channel.serve(analytics, &busy).await };
+    // Ends when there are no questions any more.
+    let (served, ()) = tokio::join!(serves, watch_credit(answers));
+    served?;
     Ok(ExitCode::SUCCESS)
 }
