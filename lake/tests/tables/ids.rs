@@ -134,8 +134,12 @@ fn read(file: &File, selection: Option<RowSelection>) -> (Vec<RecordBatch>, Arc<
     (rows.map(|rows| rows.expect("readable")).collect(), metadata)
 }
 
-fn together(rows: &[RecordBatch]) -> RecordBatch {
-    arrow_select::concat::concat_batches(&rows[0].schema(), rows).expect("alike")
+fn together(table: &Table, rows: &[RecordBatch]) -> RecordBatch {
+    let schema = schema::lake(table.declaration());
+    let rows = rows.iter().map(|rows| rows.columns().to_vec());
+    let rows = rows.map(|columns| RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns"));
+    let rows: Vec<RecordBatch> = rows.collect();
+    arrow_select::concat::concat_batches(&schema, &rows).expect("alike")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,8 +181,8 @@ async fn a_file_of_ids_of_16_bytes_is_read_as_if_texts_had_been_written() {
         let ours = write(&table, directory.path(), shape, &placed);
         let theirs = write(&table, directory.path(), shape, &texts);
         let (rows, our_footer) = read(&ours, None);
-        let expected = together(&texts);
-        assert_eq!(together(&rows), expected);
+        let expected = together(&table, &texts);
+        assert_eq!(together(&table, &rows), expected);
         let (_, their_footer) = read(&theirs, None);
         same_footers(&our_footer, &their_footer);
         pages_are_where_and_what_they_say(&our_footer, &expected);
@@ -194,7 +198,7 @@ async fn a_file_of_ids_of_16_bytes_is_read_as_if_texts_had_been_written() {
             at += skip + take;
         }
         let (rows, _) = read(&ours, Some(selectors.into()));
-        assert_eq!(together(&rows), together(&kept));
+        assert_eq!(together(&table, &rows), together(&table, &kept));
     }
 }
 
