@@ -30,7 +30,7 @@ use crate::backoff::Backoff;
 use crate::group::{Member, Phase};
 use crate::progress::{Shared, count_duplicates, end_of};
 
-/// How long records gather before the next look at the journal, when the last one brought less than a whole read. A
+/// How long records gather before the next look at the journal, when the last one brought less than half a read. A
 /// look for every group of the journal, thousands a second, costs more than what it brings; questions see the tail
 /// meanwhile, so nobody waits for the sink.
 const GATHER: Duration = Duration::from_millis(20);
@@ -138,7 +138,8 @@ impl Consumer {
             match self.wake(reader.as_mut(), file.as_ref(), next_look).await? {
                 Wake::Records(records) => {
                     let read: usize = records.iter().map(Record::bytes).sum();
-                    if read < self.options.read_bytes {
+                    // Readers stop before a record that would be too much, so most of a read is a whole one.
+                    if read < self.options.read_bytes / 2 {
                         next_look = Instant::now() + GATHER;
                     }
                     file = self.take(file, records, backoff).await?;
