@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    Array, ArrayRef, Int32Array, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
-    TimestampMicrosecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, FixedSizeBinaryArray, Int32Array, Int64Array, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
-use arrow_buffer::{BooleanBuffer, OffsetBuffer};
+use arrow_buffer::{BooleanBuffer, Buffer};
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::take::take;
 use event::{Offset, Span, TraceId, schema};
@@ -349,23 +349,10 @@ fn received_at(part: &Part, rows: &Places<'_>) -> TimestampMicrosecondArray {
 }
 
 fn trace_ids(part: &Part, rows: &Places<'_>) -> StringArray {
-    const TEXT: usize = 32;
-    let mut texts: Vec<u8> = Vec::with_capacity(rows.len() * TEXT);
-    let mut last: Option<TraceId> = None;
-    rows.each_request(part, |request| {
-        if last == Some(request.trace_id) {
-            texts.extend_from_within(texts.len() - TEXT..);
-        } else {
-            texts.extend_from_slice(request.trace_id.to_string().as_bytes());
-            last = Some(request.trace_id);
-        }
-    });
-    let count = texts.len() / TEXT;
-    StringArray::new(
-        OffsetBuffer::from_repeated_length(TEXT, count),
-        texts.into(),
-        None,
-    )
+    let mut ids = Vec::with_capacity(rows.len());
+    rows.each_request(part, |request| ids.push(*request.trace_id.as_bytes()));
+    let ids = Buffer::from_vec(ids.into_flattened());
+    schema::IdText::of(schema::TRACE_ID).texts(&FixedSizeBinaryArray::new(16, ids, None))
 }
 
 fn wrong(what: &str) -> QueryError {

@@ -124,13 +124,21 @@ impl IdText {
         }
     }
 
-    /// The texts of a column, all in one buffer.
+    /// The texts of a column, all in one buffer. Rows of one request have its trace id, so what was just written is
+    /// copied.
     #[must_use]
     pub fn texts(self, ids: &FixedSizeBinaryArray) -> StringArray {
-        let mut texts = vec![0; ids.len() * self.length()];
-        let places = texts.chunks_exact_mut(self.length());
-        for (id, place) in ids.value_data().as_chunks().0.iter().zip(places) {
-            self.write(*id, place);
+        let mut texts = Vec::with_capacity(ids.len() * self.length());
+        let mut last = None;
+        for id in ids.value_data().as_chunks().0 {
+            let begin = texts.len();
+            if last == Some(id) {
+                texts.extend_from_within(begin - self.length()..);
+            } else {
+                texts.resize(begin + self.length(), 0);
+                self.write(*id, &mut texts[begin..]);
+                last = Some(id);
+            }
         }
         let ends = OffsetBuffer::from_repeated_length(self.length(), ids.len());
         StringArray::new(ends, texts.into(), ids.nulls().cloned())

@@ -189,7 +189,7 @@ fn look_again(shared: &Shared) -> Result<(), ReadError> {
         tokio::task::spawn_blocking(move || drop(before));
     }
     *followed = place;
-    shared.wake_all_readers();
+    shared.wake_readers(|_| true);
     Ok(())
 }
 

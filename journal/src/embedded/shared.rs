@@ -1,6 +1,6 @@
 //! What the writer thread, readers and callers share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -72,19 +72,9 @@ impl Shared {
         }
     }
 
-    /// Wakes the readers of these streams; they look themselves whether there is something for them.
-    pub(super) fn wake_readers(&self, streams: &HashSet<StreamName>) {
-        let groups = lock(&self.groups);
-        for stream in streams {
-            if let Some(groups) = groups.get(stream) {
-                groups.send_modify(|groups| *groups += 1);
-            }
-        }
-    }
-
-    /// Wakes all of them.
-    pub(super) fn wake_all_readers(&self) {
-        for groups in lock(&self.groups).values() {
+    /// Wakes the readers of streams that have more, or may; they look themselves whether there is something for them.
+    pub(super) fn wake_readers(&self, has_more: impl Fn(&StreamName) -> bool) {
+        for (_, groups) in lock(&self.groups).iter().filter(|(stream, _)| has_more(stream)) {
             groups.send_modify(|groups| *groups += 1);
         }
     }

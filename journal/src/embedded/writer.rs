@@ -165,14 +165,16 @@ impl Writer {
         }
         match self.write(&requests) {
             Ok(positions) => {
-                let records = requests.iter().flat_map(|request| &request.records);
-                let streams: HashSet<StreamName> = records.map(|(stream, _)| stream.clone()).collect();
+                let mut written = Vec::with_capacity(requests.len());
                 for (request, positions) in requests.into_iter().zip(positions) {
                     // Somebody who has gone away does not hear of it; the events are there all the same.
                     drop(request.done.send(Ok(positions)));
+                    written.push(request.records);
                 }
                 // Clients wait, readers do not.
-                self.shared.wake_readers(&streams);
+                let streams: HashSet<&StreamName> =
+                    written.iter().flatten().map(|(stream, _)| stream).collect();
+                self.shared.wake_readers(|stream| streams.contains(stream));
             }
             Err(error) => {
                 match &error {

@@ -138,7 +138,7 @@ impl Consumer {
             match self.wake(reader.as_mut(), file.as_ref(), next_look).await? {
                 Wake::Records(records) => {
                     let read: usize = records.iter().map(Record::bytes).sum();
-                    // Readers stop before a record that would be too much, so most of a read is a whole one.
+                    // Some readers stop before a record that would be too much, so most of a read is a whole one.
                     if read < self.options.read_bytes / 2 {
                         next_look = Instant::now() + GATHER;
                     }
