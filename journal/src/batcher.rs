@@ -1,18 +1,23 @@
 //! The batcher: merges the rows of small concurrent requests into one record.
 //!
 //! One task takes whatever waits, merges the rows of each stream, and appends all of it as one group; while that
-//! is being written, the next requests gather. So nobody waits idly, a lone request pays one fsync, and a
-//! thousand concurrent ones pay one together. Large requests go straight through, since merging gains them
-//! nothing.
+//! is being written, the next requests gather. So a lone request pays one fsync, and a thousand concurrent ones pay
+//! one together. Where requests are known to come often, a group waits a little for a few of them ([`gathering`]).
+//! Large requests go straight through, since merging gains them nothing.
+
+mod gathering;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arrow_select::concat::concat_batches;
 use event::limits::{BATCH_BYTES_TARGET, RECORD_ROWS_MAX};
 use event::{Batch, Position};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
+use self::gathering::{Gathering, Wait};
 use crate::{AppendError, Journal};
 
 /// Requests of at least so many bytes of columns go straight through: a write of 64 KiB costs less than a tenth
@@ -115,7 +120,24 @@ impl Drop for Batcher {
 
 async fn run(journal: Arc<dyn Journal>, mut requests: mpsc::Receiver<Request>) {
     let mut gathered = Vec::new();
+    let mut gathering = Gathering::new();
     while requests.recv_many(&mut gathered, GROUP_REQUESTS_MAX).await > 0 {
+        let mut wait = None;
+        let before = gathered.len();
+        if let Some(until) = gathering.until(before, Instant::now()) {
+            let mut last = Instant::now();
+            let more = async {
+                while gathered.len() < gathering.wanted()
+                    && requests.recv_many(&mut gathered, GROUP_REQUESTS_MAX).await > 0
+                {
+                    last = Instant::now();
+                }
+            };
+            // It is over when there are enough, when nobody is left to come, or when it took too long.
+            let _ = timeout_at(until.into(), more).await;
+            wait = Some(Wait { before, last });
+        }
+        gathering.begins(gathered.len(), Instant::now(), wait);
         let (group, places) = merge(&gathered);
         let appended = match group {
             Ok(group) => journal.append(group).await,
