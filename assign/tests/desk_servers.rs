@@ -273,6 +273,7 @@ async fn nothing_is_forgotten_or_with_two_when_any_server_is_killed() {
             world.try_count("SELECT count(*) FROM assignments").await > posted - 120
         })
         .await;
+        world.queues_are_kept().await;
         world.kill(round % 3);
         assert!(world.is_down(round % 3), "it is down");
         world.up(round % 3).await;

@@ -11,9 +11,9 @@ pub(crate) struct Server {
     start: Vec<String>,
     variables: Vec<(String, String)>,
     pub(crate) url: String,
-    port: u16,
+    pub(crate) port: u16,
     child: Option<Child>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// Redis without any persistence: a restart loses everything.
@@ -58,7 +58,7 @@ pub(crate) fn rabbitmq(folder: &Path) -> Option<Server> {
     let script = format!("epmd -port {mapper} -address 127.0.0.1 & exec {program}");
     let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     let variables = [
-        ("RABBITMQ_NODENAME", format!("t{port}@localhost")),
+        ("RABBITMQ_NODENAME", rabbitmq_node(port)),
         ("RABBITMQ_DIST_PORT", distribution.to_string()),
         ("ERL_EPMD_PORT", mapper.to_string()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
@@ -78,6 +78,11 @@ pub(crate) fn rabbitmq(folder: &Path) -> Option<Server> {
         child: None,
         folder,
     })
+}
+
+/// The name of the broker at a port, and of the folder of its tables.
+pub(crate) fn rabbitmq_node(port: u16) -> String {
+    format!("t{port}@localhost")
 }
 
 /// PostgreSQL, under its own account when we are root.

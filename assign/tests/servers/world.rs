@@ -158,6 +158,28 @@ impl World {
         }
     }
 
+    /// The broker has written down that there are the queues. It confirms messages of a queue that it has only just been told
+    /// of and has not written down, and a power cut of its processes takes queue and messages along (RabbitMQ 3.10).
+    pub(crate) async fn queues_are_kept(&self) {
+        let broker = &self.own[2];
+        let kept = broker.folder.join(own::rabbitmq_node(broker.port));
+        let names = [&self.options.queue, &self.options.answers];
+        until("the broker has its queues on disk", async || {
+            let files = [
+                "LATEST.LOG",
+                "rabbit_durable_queue.DCL",
+                "rabbit_durable_queue.DCD",
+            ];
+            let kept: Vec<u8> = files
+                .iter()
+                .flat_map(|file| std::fs::read(kept.join(file)).unwrap_or_default())
+                .collect();
+            let is_kept = |name: &&String| kept.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+            names.iter().all(is_kept)
+        })
+        .await;
+    }
+
     /// Kills the server of that number: PostgreSQL, Redis, RabbitMQ.
     pub(crate) fn kill(&mut self, number: usize) {
         self.own[number].kill();
@@ -210,18 +232,13 @@ impl World {
     /// Messages that wait in the queue of events.
     pub(crate) async fn waiting(&self) -> u32 {
         let (_connection, channel) = self.channel(&self.options.queue).await;
-        let look = QueueDeclareOptions::default().passive();
-        let queue = self.options.queue.as_str().into();
-        let found = channel
-            .queue_declare(queue, look, FieldTable::default())
-            .await
-            .expect("there");
-        found.message_count()
+        messages(&channel, &self.options.queue).await
     }
 
     /// Takes every answer that there is: the statuses of each event, in order and without repetitions.
     pub(crate) async fn answers(&self) -> BTreeMap<String, Vec<String>> {
         let (_connection, channel) = self.channel(&self.options.answers).await;
+        let waiting = messages(&channel, &self.options.answers).await;
         let queue = self.options.answers.as_str().into();
         let consume = BasicConsumeOptions::default();
         let mut consumer = channel
@@ -230,9 +247,10 @@ impl World {
             .expect("consumes");
         let mut answers: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut seen = std::collections::BTreeSet::new();
-        // The broker gives what it has at once.
-        while let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_secs(1), consumer.next()).await {
-            let delivery = delivery.expect("a message");
+        for taken in 0..waiting {
+            let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await;
+            let delivery = delivery.unwrap_or_else(|_| panic!("{taken} of {waiting} answers came"));
+            let delivery = delivery.expect("the consumer goes on").expect("a message");
             let answer: Value = serde_json::from_slice(&delivery.data).expect("JSON");
             let text = |name: &str| answer[name].as_str().expect("text").to_owned();
             if seen.insert((text("assignment_id"), text("status"))) {
@@ -250,6 +268,11 @@ impl World {
     /// Every event was said to be assigned, and completed in the end.
     pub(crate) async fn answered_everything(&self, events: i64) {
         let answers = self.answers().await;
+        let missing: Vec<_> = (0..events)
+            .map(|number| format!("e{number}"))
+            .filter(|event| !answers.contains_key(event))
+            .collect();
+        assert!(missing.is_empty(), "no answer about {missing:?}");
         assert_eq!(answers.len() as i64, events);
         for (event, statuses) in answers {
             assert_eq!(
@@ -420,6 +443,13 @@ fn open_to_all(folder: PathBuf) {
     use std::os::unix::fs::PermissionsExt;
     let all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, all).expect("permissions");
+}
+
+/// Messages that wait in a queue.
+async fn messages(channel: &Channel, queue: &str) -> u32 {
+    let look = QueueDeclareOptions::default().passive();
+    let found = channel.queue_declare(queue.into(), look, FieldTable::default());
+    found.await.expect("there").message_count()
 }
 
 /// Waits until something holds; the failure says what for.
