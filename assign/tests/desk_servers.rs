@@ -251,6 +251,7 @@ async fn nothing_is_forgotten_or_with_two_when_any_server_is_killed() {
     let Some(mut world) = World::own("servers that are killed").await else {
         return;
     };
+    world.keep_queues().await;
     let rounds = if std::env::var_os("TIDEMILL_SOAK").is_some() {
         15
     } else {
@@ -273,7 +274,6 @@ async fn nothing_is_forgotten_or_with_two_when_any_server_is_killed() {
             world.try_count("SELECT count(*) FROM assignments").await > posted - 120
         })
         .await;
-        world.queues_are_kept().await;
         world.kill(round % 3);
         assert!(world.is_down(round % 3), "it is down");
         world.up(round % 3).await;

@@ -11,9 +11,9 @@ pub(crate) struct Server {
     start: Vec<String>,
     variables: Vec<(String, String)>,
     pub(crate) url: String,
-    pub(crate) port: u16,
+    port: u16,
     child: Option<Child>,
-    pub(crate) folder: PathBuf,
+    folder: PathBuf,
 }
 
 /// Redis without any persistence: a restart loses everything.
@@ -58,7 +58,7 @@ pub(crate) fn rabbitmq(folder: &Path) -> Option<Server> {
     let script = format!("epmd -port {mapper} -address 127.0.0.1 & exec {program}");
     let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     let variables = [
-        ("RABBITMQ_NODENAME", rabbitmq_node(port)),
+        ("RABBITMQ_NODENAME", format!("t{port}@localhost")),
         ("RABBITMQ_DIST_PORT", distribution.to_string()),
         ("ERL_EPMD_PORT", mapper.to_string()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
@@ -78,11 +78,6 @@ pub(crate) fn rabbitmq(folder: &Path) -> Option<Server> {
         child: None,
         folder,
     })
-}
-
-/// The name of the broker at a port, and of the folder of its tables.
-pub(crate) fn rabbitmq_node(port: u16) -> String {
-    format!("t{port}@localhost")
 }
 
 /// PostgreSQL, under its own account when we are root.
@@ -179,6 +174,18 @@ impl Server {
             // Its children go with it.
             .process_group(0);
         self.child = Some(command.spawn().expect("start a server"));
+    }
+
+    /// Ends it in order, with all that it has to write down.
+    pub(crate) fn stop(&mut self) {
+        let child = self.child.as_mut().expect("it is up");
+        run(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+        let begun = Instant::now();
+        while child.try_wait().expect("asked").is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
     }
 
     /// Ends it as a power cut of its processes would.

@@ -158,26 +158,14 @@ impl World {
         }
     }
 
-    /// The broker has written down that there are the queues. It confirms messages of a queue that it has only just been told
-    /// of and has not written down, and a power cut of its processes takes queue and messages along (RabbitMQ 3.10).
-    pub(crate) async fn queues_are_kept(&self) {
-        let broker = &self.own[2];
-        let kept = broker.folder.join(own::rabbitmq_node(broker.port));
-        let names = [&self.options.queue, &self.options.answers];
-        until("the broker has its queues on disk", async || {
-            let files = [
-                "LATEST.LOG",
-                "rabbit_durable_queue.DCL",
-                "rabbit_durable_queue.DCD",
-            ];
-            let kept: Vec<u8> = files
-                .iter()
-                .flat_map(|file| std::fs::read(kept.join(file)).unwrap_or_default())
-                .collect();
-            let is_kept = |name: &&String| kept.windows(name.len()).any(|bytes| bytes == name.as_bytes());
-            names.iter().all(is_kept)
-        })
-        .await;
+    /// Has the broker write down that there are the queues. It confirms messages of a queue whose declaration it has not
+    /// written down yet, and when it is killed then, both are gone (RabbitMQ 3.10).
+    pub(crate) async fn keep_queues(&mut self) {
+        for queue in [&self.options.queue, &self.options.answers] {
+            drop(self.channel(queue).await);
+        }
+        self.own[2].stop();
+        self.up(2).await;
     }
 
     /// Kills the server of that number: PostgreSQL, Redis, RabbitMQ.
