@@ -150,14 +150,7 @@ impl Server {
         use std::os::unix::process::CommandExt;
         // A server that was killed leaves this behind; its number may be somebody else's by now.
         let _ = fs::remove_file(self.folder.join("data/postmaster.pid"));
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(20),
-                "the port is still in use"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("the port is free", 20, || self.is_down());
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -180,11 +173,7 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         let child = self.child.as_mut().expect("it is up");
         run(Command::new("kill").args(["-TERM", &child.id().to_string()]));
-        let begun = Instant::now();
-        while child.try_wait().expect("asked").is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("it ends", 60, || child.try_wait().expect("asked").is_some());
         self.kill();
     }
 
@@ -197,14 +186,7 @@ impl Server {
             signal(process);
         }
         child.wait().expect("ended");
-        let begun = Instant::now();
-        while !group(child.id()).is_empty() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(20),
-                "its children do not end"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until("its children end", 20, || group(child.id()).is_empty());
     }
 
     pub(crate) fn is_down(&self) -> bool {
@@ -215,6 +197,16 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Waits until something holds, for so many seconds at most; the failure says what for.
+fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        let patience = Duration::from_secs(seconds);
+        assert!(begun.elapsed() < patience, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -150,7 +150,7 @@ impl World {
                 .expect("deleted");
         }
         for queue in [&self.options.queue, &self.options.answers] {
-            let (_connection, channel) = self.channel(queue).await;
+            let (_connection, channel, _) = self.channel(queue).await;
             let deleted = channel
                 .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
                 .await;
@@ -161,9 +161,8 @@ impl World {
     /// Has the broker write down that there are the queues. It confirms messages of a queue whose declaration it has not
     /// written down yet, and when it is killed then, both are gone (RabbitMQ 3.10).
     pub(crate) async fn keep_queues(&mut self) {
-        for queue in [&self.options.queue, &self.options.answers] {
-            drop(self.channel(queue).await);
-        }
+        // That of events is there already.
+        drop(self.channel(&self.options.answers).await);
         self.own[2].stop();
         self.up(2).await;
     }
@@ -192,7 +191,7 @@ impl World {
     }
 
     pub(crate) async fn post_raw(&self, events: impl IntoIterator<Item = String>) {
-        let (_connection, channel) = self.channel(&self.options.queue).await;
+        let (_connection, channel, _) = self.channel(&self.options.queue).await;
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
@@ -219,14 +218,13 @@ impl World {
 
     /// Messages that wait in the queue of events.
     pub(crate) async fn waiting(&self) -> u32 {
-        let (_connection, channel) = self.channel(&self.options.queue).await;
-        messages(&channel, &self.options.queue).await
+        let (_connection, _channel, waiting) = self.channel(&self.options.queue).await;
+        waiting
     }
 
     /// Takes every answer that there is: the statuses of each event, in order and without repetitions.
     pub(crate) async fn answers(&self) -> BTreeMap<String, Vec<String>> {
-        let (_connection, channel) = self.channel(&self.options.answers).await;
-        let waiting = messages(&channel, &self.options.answers).await;
+        let (_connection, channel, waiting) = self.channel(&self.options.answers).await;
         let queue = self.options.answers.as_str().into();
         let consume = BasicConsumeOptions::default();
         let mut consumer = channel
@@ -379,16 +377,15 @@ impl World {
         open_redis(&mut client).await
     }
 
-    async fn channel(&self, queue: &str) -> (Connection, Channel) {
+    /// A channel on which the durable queue is there, and how many messages wait in it.
+    async fn channel(&self, queue: &str) -> (Connection, Channel, u32) {
         let connection = Connection::connect(&self.options.amqp_url, ConnectionProperties::default());
         let connection = connection.await.expect("rabbitmq");
         let channel = connection.create_channel().await.expect("a channel");
         let durable = QueueDeclareOptions::durable();
-        channel
-            .queue_declare(queue.into(), durable, FieldTable::default())
-            .await
-            .expect("a queue");
-        (connection, channel)
+        let queue = channel.queue_declare(queue.into(), durable, FieldTable::default());
+        let waiting = queue.await.expect("a queue").message_count();
+        (connection, channel, waiting)
     }
 }
 
@@ -431,13 +428,6 @@ fn open_to_all(folder: PathBuf) {
     use std::os::unix::fs::PermissionsExt;
     let all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, all).expect("permissions");
-}
-
-/// Messages that wait in a queue.
-async fn messages(channel: &Channel, queue: &str) -> u32 {
-    let look = QueueDeclareOptions::default().passive();
-    let found = channel.queue_declare(queue.into(), look, FieldTable::default());
-    found.await.expect("there").message_count()
 }
 
 /// Waits until something holds; the failure says what for.
