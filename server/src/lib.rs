@@ -11,5 +11,6 @@ mod access;
 pub mod cli;
 pub mod config;
 pub mod load;
+pub mod processor;
 pub mod serve;
 pub mod version;

@@ -7,5 +7,12 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(feature) = server::processor::lacks() {
+        eprintln!(
+            "error: this processor has no {feature}, which this program was built for; build one for it with \
+             RUSTFLAGS=\"-C target-cpu=x86-64\""
+        );
+        return ExitCode::FAILURE;
+    }
     server::cli::main()
 }
