@@ -128,7 +128,7 @@ pub(crate) struct Shared {
     /// Threads of REST questions.
     pub(crate) compute: Compute,
     sql: SqlEngine,
-    pub(crate) files: Files,
+    pub(crate) files: Arc<Files>,
     pub(crate) key_filters: KeyFilters,
     pub(crate) partials: PartialStore,
     pub(crate) tail_partials: TailPartials,
@@ -266,9 +266,10 @@ impl Analytics {
             SqlPlace::Workers(workers) => SqlEngine::Workers(Pool::new(workers.clone())),
         };
         let messages = catalog.iter().any(|stream| stream.format == RecordFormat::Json);
+        let files = Arc::new(Files::new());
         let shared = Shared {
             catalog,
-            base: base(&limits, Arc::clone(&tail))?,
+            base: base(&limits, Arc::clone(&tail), Arc::clone(&files))?,
             pinner: Arc::new(Pinner {
                 tables,
                 rows: TailRows::new(Arc::clone(&journal), Arc::clone(&tail)),
@@ -278,7 +279,7 @@ impl Analytics {
             }),
             compute: Compute::start(rest_threads, blocking_max, "tidemill-rest")?,
             sql,
-            files: Files::new(),
+            files,
             key_filters: KeyFilters::default(),
             partials: PartialStore::new(partials),
             tail_partials: TailPartials::default(),

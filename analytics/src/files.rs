@@ -4,12 +4,13 @@
 //! out of their pages (`pages`). Of an object in a bucket the pages that a question needs of one row group are fetched
 //! together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
@@ -30,16 +31,25 @@ use parquet::file::metadata::PageIndexPolicy;
 use crate::QueryError;
 use crate::pages::Pages;
 
-/// Footers that are kept: at some tens of kilobytes with their page index, some tens of megabytes.
-const FOOTERS_MAX: usize = 1_024;
+/// Bytes of footers that are kept: with its page index that of a large file has some hundreds of kilobytes.
+const FOOTER_BYTES_MAX: usize = 128 << 20;
+/// What nobody asked for in this time makes room for what somebody asks for. What finds no room is not kept: if each
+/// made room for the next one, nothing would ever be found again by whoever goes through more files than there is room.
+const UNUSED_TIME: Duration = Duration::from_secs(60);
 
 /// Most bytes that are read as one; a bloom filter is never larger than this and its header.
 const FILTER_BYTES_MAX: usize = 129 << 20;
 
 #[derive(Default)]
 struct Footers {
-    by_path: HashMap<String, ArrowReaderMetadata>,
-    order: VecDeque<String>,
+    by_path: HashMap<String, Kept>,
+    bytes: usize,
+}
+
+struct Kept {
+    footer: ArrowReaderMetadata,
+    bytes: usize,
+    used: Instant,
 }
 
 /// Opens files. They never change, so a footer holds for ever.
@@ -67,10 +77,7 @@ impl Files {
         match location {
             FileLocation::Local(path) => {
                 let file = open(path)?;
-                let footer = match self.kept(location) {
-                    Some(footer) => footer,
-                    None => self.keep(location, ArrowReaderMetadata::load(&file, with_pages())?),
-                };
+                let footer = self.footer_of(location, &file)?;
                 if let Some(take) = wanted.take {
                     let name = path.to_string_lossy();
                     let rows = (wanted.from, take);
@@ -89,6 +96,20 @@ impl Files {
                 Ok(wanted.of(builder).build()?.boxed())
             }
         }
+    }
+
+    /// Goes through the rows of a row group of a file of this machine, as [`Pages::with_texts`] does.
+    pub(crate) fn with_texts(
+        &self,
+        path: &Path,
+        footer: &ArrowReaderMetadata,
+        place: (usize, usize),
+        texts: &[String],
+        see: impl FnMut(bool, usize),
+    ) -> Option<()> {
+        let file = open(path).ok()?;
+        self.pages
+            .with_texts(&path.to_string_lossy(), &file, footer, place, texts, see)
     }
 
     /// The parts of a file, from row `from` on, that can hold a row that passes: (first row, rows), in order.
@@ -176,34 +197,59 @@ impl Files {
         if let Some(footer) = self.kept(location) {
             return Ok(footer);
         }
-        let footer = match location {
-            FileLocation::Local(path) => ArrowReaderMetadata::load(&open(path)?, with_pages())?,
+        match location {
+            FileLocation::Local(path) => self.footer_of(location, &open(path)?),
             FileLocation::Bucket { store, path } => {
-                ArrowReaderMetadata::load_async(
-                    &mut ObjectFile::new(store, path.clone(), bytes),
-                    with_pages(),
-                )
-                .await?
+                let mut object = ObjectFile::new(store, path.clone(), bytes);
+                let footer = ArrowReaderMetadata::load_async(&mut object, with_pages()).await?;
+                Ok(self.keep(location, footer))
             }
+        }
+    }
+
+    /// The footer of a file of this machine; nothing of others, or when it cannot be read.
+    pub(crate) fn local_footer(&self, location: &FileLocation) -> Option<ArrowReaderMetadata> {
+        let FileLocation::Local(path) = location else {
+            return None;
         };
-        Ok(self.keep(location, footer))
+        let kept = self.kept(location);
+        kept.or_else(|| self.footer_of(location, &open(path).ok()?).ok())
+    }
+
+    fn footer_of(&self, location: &FileLocation, file: &File) -> Result<ArrowReaderMetadata, QueryError> {
+        match self.kept(location) {
+            Some(footer) => Ok(footer),
+            None => Ok(self.keep(location, ArrowReaderMetadata::load(file, with_pages())?)),
+        }
     }
 
     fn kept(&self, location: &FileLocation) -> Option<ArrowReaderMetadata> {
-        let footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        footers.by_path.get(&location.to_string()).cloned()
+        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = footers.by_path.get_mut(&location.to_string())?;
+        kept.used = Instant::now();
+        Some(kept.footer.clone())
     }
 
     fn keep(&self, location: &FileLocation, footer: ArrowReaderMetadata) -> ArrowReaderMetadata {
+        let bytes = footer.metadata().memory_size();
         let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = location.to_string();
-        if footers.by_path.insert(name.clone(), footer.clone()).is_none() {
-            footers.order.push_back(name);
+        let footers = &mut *footers;
+        if footers.bytes + bytes > FOOTER_BYTES_MAX {
+            footers
+                .by_path
+                .retain(|_, kept| kept.used.elapsed() < UNUSED_TIME);
+            footers.bytes = footers.by_path.values().map(|kept| kept.bytes).sum();
         }
-        if footers.order.len() > FOOTERS_MAX
-            && let Some(oldest) = footers.order.pop_front()
-        {
-            footers.by_path.remove(&oldest);
+        if footers.bytes + bytes <= FOOTER_BYTES_MAX {
+            let kept = Kept {
+                footer: footer.clone(),
+                bytes,
+                used: Instant::now(),
+            };
+            footers.bytes += bytes;
+            if let Some(replaced) = footers.by_path.insert(location.to_string(), kept) {
+                footers.bytes -= replaced.bytes;
+            }
         }
         footer
     }

@@ -3,7 +3,7 @@
 //! `_index` of a file's row is the file's first index, a partition value, plus Parquet's own row number, a
 //! virtual column: both survive a plan's way to another process, and splitting or skipping inside a file.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, TimestampMicrosecondArray, UInt64Array};
@@ -11,9 +11,9 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, Result, ScalarValue, Statistics, ToDFSchema};
+use datafusion::common::{Column, Result, ScalarValue, Statistics, ToDFSchema, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -23,7 +23,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn, Literal};
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -34,12 +34,19 @@ use event::schema;
 use lake::{DataFile, Directory, FileLocation};
 use object_store::path::Path;
 use parquet::arrow::RowNumber;
+use parquet::arrow::arrow_reader::RowSelection;
 
+use crate::file_reader::FileReaders;
+use crate::files::Files;
 use crate::index_range::IndexRange;
 use crate::pin::Pin;
 use crate::tail::Tail;
 use crate::tail_exec::TailExec;
 use crate::tail_filter::{TailFilter, predicate};
+use crate::text_rows::{self, TextCondition};
+
+/// Least bytes of a piece of a file: about a row group.
+const PIECE_BYTES_MIN: u64 = if cfg!(test) { 4 << 10 } else { 8 << 20 };
 
 const FIRST_INDEX: &str = "_first_index";
 const ROW_NUMBER: &str = "_row_number";
@@ -94,11 +101,12 @@ impl StreamTable {
     fn files(
         &self,
         state: &dyn Session,
-        files: &[DataFile],
+        files: &Narrowed,
         wanted: &SchemaRef,
         filters: &[Expr],
         range: IndexRange,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Narrowed { files, texts } = files;
         let file_schema = schema::lake(&self.pin.declaration);
         let with_index = wanted.column_with_name(schema::INDEX).is_some();
         let mut table = TableSchema::builder(Arc::clone(&file_schema));
@@ -110,15 +118,12 @@ impl StreamTable {
         }
         let table = table.build();
         let store = store_url(&self.pin.snapshot.directory)?;
-        // Footers are kept over queries. Files never change, so what is kept holds.
-        let environment = state.runtime_env();
-        let footers = CachedParquetFileReaderFactory::new(
-            environment.object_store(&store)?,
-            environment.cache_manager.get_file_metadata_cache(),
-        );
+        let Some(opened) = state.config().get_extension::<Files>() else {
+            return internal_err!("the session has no files");
+        };
         let mut source = ParquetSource::new(table.clone())
             .with_bloom_filter_on_read(true)
-            .with_parquet_file_reader_factory(Arc::new(footers));
+            .with_parquet_file_reader_factory(Arc::new(FileReaders(opened)));
         let on_columns: Vec<_> = filters
             .iter()
             .filter(|filter| !names(filter, schema::INDEX))
@@ -128,7 +133,8 @@ impl StreamTable {
         let time = self.pin.declaration.time_column();
         let of_time = |filter: &Expr| filter.column_refs().iter().all(|column| column.name == time);
         let some_time = !on_columns.is_empty() && on_columns.iter().all(of_time);
-        if (few || some_time) && !with_index && self.part == IndexRange::ALL {
+        let narrowed = files.iter().all(|(_, rows)| rows.is_some());
+        if (few || some_time) && !narrowed && !with_index && self.part == IndexRange::ALL {
             // Few rows have one value of many, and rows of some time lie side by side, so the other columns are read
             // only where those rows are; with a LIMIT in some order, only of those that can still be among the first.
             // The condition comes down from the filter above: given here too, each value would be compared twice.
@@ -141,7 +147,7 @@ impl StreamTable {
         for field in wanted
             .fields()
             .iter()
-            .filter(|field| field.name() != schema::INDEX)
+            .filter(|field| field.name() != schema::INDEX && !texts.contains_key(field.name()))
         {
             projection.push(table.table_schema().index_of(field.name())?);
         }
@@ -149,13 +155,22 @@ impl StreamTable {
             projection.push(table.table_schema().index_of(FIRST_INDEX)?);
             projection.push(table.table_schema().index_of(ROW_NUMBER)?);
         }
-        let partitioned = files.iter().map(|file| {
+        let partitioned = files.iter().map(|(file, rows)| {
             let partitioned = self.partitioned(file, with_index)?;
-            Ok(range.select(file, partitioned))
+            Ok(match rows {
+                Some(rows) => partitioned.with_extension(ParquetRowSelection::new(rows.clone())),
+                None => range.select(file, partitioned),
+            })
         });
-        let group = FileGroup::new(partitioned.collect::<Result<Vec<_>>>()?);
-        let groups = group.split_files(state.config().target_partitions().max(1));
-        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let threads = state.config().target_partitions().max(1);
+        let mut read = partitioned.collect::<Result<Vec<_>>>()?;
+        if range == IndexRange::ALL {
+            read = pieces(read, threads);
+        }
+        // In this order they are taken: `split_files` would bring them into that of their names.
+        let groups = read.chunks(read.len().div_ceil(threads).max(1));
+        let groups = groups.map(|part| FileGroup::new(part.to_vec())).collect();
+        let rows: u64 = files.iter().map(|(file, _)| file.rows).sum();
         let statistics = Statistics::new_unknown(table.table_schema())
             .with_num_rows(Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX)));
         let config = FileScanConfigBuilder::new(store, Arc::new(source))
@@ -164,21 +179,22 @@ impl StreamTable {
             .with_projection_indices(Some(projection))?
             .build();
         let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-        if with_index {
-            numbered(scan, wanted)
+        if with_index || !texts.is_empty() {
+            completed(scan, wanted, texts)
         } else {
             Ok(scan)
         }
     }
 
     fn partitioned(&self, file: &DataFile, with_index: bool) -> Result<PartitionedFile> {
-        let location = match self.pin.snapshot.directory.join(&file.path) {
+        let location = self.pin.snapshot.directory.join(&file.path);
+        let mut partitioned = PartitionedFile::new(String::new(), file.bytes);
+        partitioned.object_meta.location = match &location {
             FileLocation::Local(path) => Path::from_absolute_path(std::path::absolute(path)?)
                 .map_err(|error| DataFusionError::External(Box::new(error)))?,
-            FileLocation::Bucket { path, .. } => path,
+            FileLocation::Bucket { path, .. } => path.clone(),
         };
-        let mut partitioned = PartitionedFile::new(String::new(), file.bytes);
-        partitioned.object_meta.location = location;
+        partitioned = partitioned.with_extension(location);
         if with_index {
             let first = ScalarValue::Int64(Some(file.first_index as i64));
             partitioned = partitioned.with_partition_values(vec![first]);
@@ -235,14 +251,14 @@ impl TableProvider for StreamTable {
             } else {
                 None
             };
-            return self.union(state, &wanted, filters, tail_rows);
+            return self.union(state, &wanted, filters, tail_rows).await;
         }
         let mut fields: Vec<_> = wanted.fields().iter().map(Arc::clone).collect();
         if wanted.column_with_name(schema::INDEX).is_none() {
             fields.push(Arc::new(Field::new(schema::INDEX, DataType::Int64, true)));
         }
         let indexed = Arc::new(Schema::new(fields));
-        let rows = self.union(state, &indexed, filters, None)?;
+        let rows = self.union(state, &indexed, filters, None).await?;
         let columns = Arc::clone(&indexed).to_dfschema()?;
         let condition = state.create_physical_expr(self.part.condition()?, &columns)?;
         let part = Arc::new(FilterExec::try_new(condition, rows)?);
@@ -266,8 +282,49 @@ impl StreamTable {
         Ok(usize::try_from(rows).ok())
     }
 
+    /// The files with the rows of each that conditions on texts alone can let pass, where that is known; without files
+    /// that have none.
+    async fn narrowed(
+        &self,
+        state: &dyn Session,
+        files: Vec<DataFile>,
+        filters: &[Expr],
+        range: IndexRange,
+    ) -> Result<Narrowed> {
+        let columns = schema::lake(&self.pin.declaration);
+        let conditions = TextCondition::all(state, filters, &columns).unwrap_or_default();
+        let opened = state.config().get_extension::<Files>();
+        let (Some(opened), false, IndexRange::ALL) = (opened, conditions.is_empty(), range) else {
+            return Ok(Narrowed {
+                files: files.into_iter().map(|file| (file, None)).collect(),
+                texts: HashMap::new(),
+            });
+        };
+        let directory = &self.pin.snapshot.directory;
+        let locations = files.iter().map(|file| (directory.join(&file.path), file.bytes));
+        let threads = state.config().target_partitions();
+        let rows = text_rows::select(&conditions, &opened, &locations.collect::<Vec<_>>(), threads).await?;
+        let have = |number: usize| {
+            let mut files = rows.iter();
+            files.all(|rows| rows.as_ref().is_some_and(|rows| rows.pass[number]))
+        };
+        let texts = conditions.iter().enumerate().filter(|(number, _)| have(*number));
+        let texts = texts.filter_map(|(_, condition)| condition.one_text());
+        Ok(Narrowed {
+            texts: texts
+                .map(|(column, text)| (column.to_owned(), text.to_owned()))
+                .collect(),
+            files: files
+                .into_iter()
+                .zip(rows)
+                .map(|(file, rows)| (file, rows.map(|rows| rows.selection)))
+                .filter(|(_, rows)| rows.as_ref().is_none_or(RowSelection::selects_any))
+                .collect(),
+        })
+    }
+
     /// Files and tail, without what no filter can let pass.
-    fn union(
+    async fn union(
         &self,
         state: &dyn Session,
         wanted: &SchemaRef,
@@ -278,8 +335,9 @@ impl StreamTable {
         let predicate = predicate(state, &self.schema, filters)?;
         let mut files = self.prune(predicate.as_ref())?;
         files.retain(|file| range.touches(file));
+        let files = self.narrowed(state, files, filters, range).await?;
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
-        if !files.is_empty() {
+        if !files.files.is_empty() {
             inputs.push(self.files(state, &files, wanted, filters, range)?);
         }
         if !self.pin.tail.is_empty() {
@@ -299,6 +357,36 @@ impl StreamTable {
     }
 }
 
+/// Files cut into pieces of falling sizes, so that all of `threads` end at about the same time: whichever is free takes
+/// the next one, and reads the row groups that begin in it.
+fn pieces(files: Vec<PartitionedFile>, threads: usize) -> Vec<PartitionedFile> {
+    let mut left: u64 = files.iter().map(|file| file.object_meta.size).sum();
+    let mut pieces = Vec::with_capacity(files.len());
+    for file in files {
+        let (mut from, end) = (0, file.object_meta.size);
+        while from < end {
+            let piece = (left / (2 * threads as u64)).max(PIECE_BYTES_MIN);
+            let to = match from + piece {
+                // What would be left over is not worth opening the file once more.
+                to if to + PIECE_BYTES_MIN / 2 >= end => end,
+                to => to,
+            };
+            pieces.push(file.clone().with_range(from as i64, to as i64));
+            left = left.saturating_sub(to - from);
+            from = to;
+        }
+    }
+    pieces
+}
+
+/// Files to be read.
+struct Narrowed {
+    /// With those of their rows that may pass, where that is known.
+    files: Vec<(DataFile, Option<RowSelection>)>,
+    /// Columns that have one text in all of these rows, which are not read.
+    texts: HashMap<String, String>,
+}
+
 /// Under which name the session knows the store of a table's files.
 fn store_url(directory: &Directory) -> Result<ObjectStoreUrl> {
     match directory {
@@ -307,8 +395,12 @@ fn store_url(directory: &Directory) -> Result<ObjectStoreUrl> {
     }
 }
 
-/// Adds `_index` and brings the columns into the wanted order.
-fn numbered(scan: Arc<dyn ExecutionPlan>, wanted: &Schema) -> Result<Arc<dyn ExecutionPlan>> {
+/// Adds `_index` and the columns that have one text, and brings the columns into the wanted order.
+fn completed(
+    scan: Arc<dyn ExecutionPlan>,
+    wanted: &Schema,
+    texts: &HashMap<String, String>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let read = scan.schema();
     let column = |name: &str| -> Result<Arc<dyn PhysicalExpr>> {
         Ok(Arc::new(PhysicalColumn::new(name, read.index_of(name)?)))
@@ -321,6 +413,8 @@ fn numbered(scan: Arc<dyn ExecutionPlan>, wanted: &Schema) -> Result<Arc<dyn Exe
                 Operator::Plus,
                 column(ROW_NUMBER)?,
             ))
+        } else if let Some(text) = texts.get(field.name()) {
+            Arc::new(Literal::new(ScalarValue::Utf8(Some(text.clone()))))
         } else {
             column(field.name())?
         };

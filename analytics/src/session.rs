@@ -24,10 +24,12 @@ use event::{Catalog, Position, schema};
 use crate::Readable;
 use crate::bounded;
 use crate::checked_sum::CheckedSum;
+use crate::files::Files;
 use crate::pin::{Pin, Pinner, table_schema};
 use crate::provider::StreamTable;
 use crate::question::{At, Seen};
 use crate::tail::Tail;
+use crate::text_groups::TextGroups;
 use crate::utc_trunc::UtcTrunc;
 
 /// Columns that exist for SQL and that `SELECT *` leaves out.
@@ -56,7 +58,7 @@ pub(crate) struct SessionLimits {
 }
 
 /// Builds the state that every query's session is a copy of.
-pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionState> {
+pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>, files: Arc<Files>) -> Result<SessionState> {
     let config = SessionConfig::new()
         .with_target_partitions(limits.threads)
         .with_information_schema(true)
@@ -64,8 +66,11 @@ pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionSta
         .with_create_default_catalog_and_schema(false)
         .set_bool("datafusion.execution.enable_recursive_ctes", false)
         .set_bool("datafusion.execution.parquet.pushdown_filters", false)
+        // The provider does that, in pieces that are taken by whoever is free.
+        .set_bool("datafusion.optimizer.repartition_file_scans", false)
         .set_str("datafusion.execution.time_zone", "UTC")
-        .with_extension(tail);
+        .with_extension(tail)
+        .with_extension(Arc::clone(&files));
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![limits.spill_directory.clone()]))
         .with_max_temp_directory_size(limits.spill_bytes);
@@ -75,7 +80,10 @@ pub(crate) fn base(limits: &SessionLimits, tail: Arc<Tail>) -> Result<SessionSta
         .with_disk_manager_builder(disk)
         .with_memory_pool(Arc::new(pool))
         .build_arc()?;
-    with_functions(config, runtime)
+    let state = with_functions(config, runtime)?;
+    Ok(SessionStateBuilder::new_from_existing(state)
+        .with_physical_optimizer_rule(Arc::new(TextGroups(files)))
+        .build())
 }
 
 /// A session that computes the windows of one rollup, whose rows are in memory already: `table` is all that there is.

@@ -4,7 +4,7 @@
 //! event would cost more than everything else that the event needs. Uuids are kept as 16 bytes. What does not fit into
 //! the bound is decoded each time: slower, and the same answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,38 @@ impl Texts {
             }
         }
         Some(())
+    }
+
+    /// How many there are.
+    fn count(&self) -> usize {
+        match self {
+            Self::Uuids(uuids) => uuids.len(),
+            Self::Any { ends, .. } => ends.len(),
+        }
+    }
+
+    /// Of each number whether its text is one of `wanted`.
+    pub(super) fn are(&self, wanted: &[String]) -> Vec<bool> {
+        let mut are = Vec::with_capacity(self.count());
+        match self {
+            Self::Uuids(uuids) => {
+                let wanted: HashSet<_> = wanted
+                    .iter()
+                    .filter_map(|text| canonical(text.as_bytes()))
+                    .collect();
+                are.extend(uuids.iter().map(|uuid| wanted.contains(uuid)));
+            }
+            Self::Any { ends, bytes } => {
+                let wanted: HashSet<_> = wanted.iter().map(String::as_bytes).collect();
+                let mut begin = 0;
+                for end in ends {
+                    let end = *end as usize;
+                    are.push(bytes.get(begin..end).is_some_and(|text| wanted.contains(text)));
+                    begin = end;
+                }
+            }
+        }
+        are
     }
 
     fn bytes(&self) -> usize {

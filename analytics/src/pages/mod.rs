@@ -14,6 +14,7 @@ mod hybrid;
 mod inflate;
 #[cfg(test)]
 mod tests;
+mod with_text;
 
 use std::fs::File;
 use std::ops::Range;
@@ -66,31 +67,17 @@ impl Pages {
         (from, take): (u64, usize),
         columns: &[String],
     ) -> Option<RecordBatch> {
-        let metadata = footer.metadata();
-        let leaves = footer.parquet_schema().columns();
-        let fields = footer.schema().fields();
-        if leaves.len() != fields.len() || take > ROWS_MAX {
+        if take > ROWS_MAX {
             return None;
         }
-        let (number, group, rows) = place(metadata.row_groups(), from, take)?;
-        let offsets = metadata.offset_index()?.get(number)?;
+        let (group, rows) = place(footer.metadata().row_groups(), from, take)?;
         let path: Arc<str> = path.into();
         let (mut kept, mut arrays) = (Vec::new(), Vec::new());
-        for (at, field) in fields.iter().enumerate() {
+        for (at, field) in footer.schema().fields().iter().enumerate() {
             if !columns.contains(field.name()) {
                 continue;
             }
-            let leaf = leaves.get(at)?;
-            if leaf.max_rep_level() > 0 || leaf.max_def_level() > 1 || leaf.path().parts().len() != 1 {
-                return None;
-            }
-            let chunk = Chunk {
-                file,
-                name: (Arc::clone(&path), number, at),
-                meta: group.columns().get(at)?,
-                locations: offsets.get(at)?.page_locations(),
-                rows: usize::try_from(group.num_rows()).ok()?,
-            };
+            let chunk = Chunk::new(&path, file, footer, group, at)?;
             arrays.push(chunk.rows(&self.dictionaries, rows.clone(), field.data_type())?);
             kept.push(Arc::clone(field));
         }
@@ -100,11 +87,7 @@ impl Pages {
 }
 
 /// The row group that has all of some rows, and which rows they are in it.
-fn place(
-    groups: &[RowGroupMetaData],
-    from: u64,
-    take: usize,
-) -> Option<(usize, &RowGroupMetaData, Range<usize>)> {
+fn place(groups: &[RowGroupMetaData], from: u64, take: usize) -> Option<(usize, Range<usize>)> {
     let mut first = 0;
     for (number, group) in groups.iter().enumerate() {
         let rows = u64::try_from(group.num_rows()).ok()?;
@@ -116,14 +99,50 @@ fn place(
                 return None;
             }
             let within = |row: u64| usize::try_from(row - first).ok();
-            return Some((number, group, within(from)?..within(wanted.min(end))?));
+            return Some((number, within(from)?..within(wanted.min(end))?));
         }
         first = end;
     }
     None
 }
 
-impl Chunk<'_> {
+impl<'a> Chunk<'a> {
+    /// The column of that number in a row group.
+    fn new(
+        path: &Arc<str>,
+        file: &'a File,
+        footer: &'a ArrowReaderMetadata,
+        group: usize,
+        column: usize,
+    ) -> Option<Self> {
+        let metadata = footer.metadata();
+        let leaves = footer.parquet_schema().columns();
+        let leaf = leaves.get(column)?;
+        let is_nested =
+            leaf.max_rep_level() > 0 || leaf.max_def_level() > 1 || leaf.path().parts().len() != 1;
+        if is_nested || leaves.len() != footer.schema().fields().len() {
+            return None;
+        }
+        let rows = metadata.row_groups().get(group)?;
+        Some(Self {
+            file,
+            name: (Arc::clone(path), group, column),
+            meta: rows.columns().get(column)?,
+            locations: metadata.offset_index()?.get(group)?.get(column)?.page_locations(),
+            rows: usize::try_from(rows.num_rows()).ok()?,
+        })
+    }
+
+    /// The pages, each with its first row and the one after its last.
+    fn pages(&self) -> impl Iterator<Item = Option<(&'a PageLocation, Range<usize>)>> {
+        let first_row = |page: &PageLocation| usize::try_from(page.first_row_index).ok();
+        let (pages, rows) = (self.locations, self.rows);
+        pages.iter().enumerate().map(move |(at, page)| {
+            let end = pages.get(at + 1).map_or(Some(rows), first_row)?;
+            Some((page, first_row(page)?..end))
+        })
+    }
+
     /// Some rows of the column.
     fn rows(
         &self,
@@ -134,24 +153,13 @@ impl Chunk<'_> {
         let mut values = Values::of(data_type, self.meta.column_type())?;
         let optional = self.meta.column_descr().max_def_level() == 1;
         let mut valid = optional.then(|| Vec::with_capacity(rows.len()));
-        let first_row = |page: &PageLocation| usize::try_from(page.first_row_index).ok();
-        for (at, page) in self.locations.iter().enumerate() {
-            let begin = first_row(page)?;
-            let end = match self.locations.get(at + 1) {
-                Some(next) => first_row(next)?,
-                None => self.rows,
-            };
-            let wanted = rows.start.max(begin)..rows.end.min(end);
+        for page in self.pages() {
+            let (page, all) = page?;
+            let wanted = rows.start.max(all.start)..rows.end.min(all.end);
             if !wanted.is_empty() {
-                let wanted = wanted.start - begin..wanted.end - begin;
-                self.page(
-                    dictionaries,
-                    page,
-                    end - begin,
-                    wanted,
-                    &mut values,
-                    valid.as_mut(),
-                )?;
+                let wanted = wanted.start - all.start..wanted.end - all.start;
+                let in_page = all.end.checked_sub(all.start)?;
+                self.page(dictionaries, page, in_page, wanted, &mut values, valid.as_mut())?;
             }
         }
         values.array(data_type, valid.map(NullBuffer::from))
@@ -179,9 +187,7 @@ impl Chunk<'_> {
         let runs = match valid {
             None => vec![(true, rows.len())],
             Some(valid) => {
-                let length: [u8; 4] = page.first(4)?.get(..4)?.try_into().ok()?;
-                at = 4usize.checked_add(u32::from_le_bytes(length) as usize)?;
-                let mut levels = Hybrid::new(page.first(at)?.get(4..at)?, 1)?;
+                let mut levels = levels(&mut page, &mut at)?;
                 before = 0;
                 levels.next(rows.start, |level| before += level as usize)?;
                 let mut runs: Vec<(bool, usize)> = Vec::new();
@@ -241,6 +247,13 @@ impl Chunk<'_> {
             _ => None,
         }
     }
+}
+
+/// Which rows of a page have values, which is said before them; `at` becomes where the values begin.
+fn levels<'p>(page: &'p mut PageBytes<'_>, at: &mut usize) -> Option<Hybrid<'p>> {
+    let length: [u8; 4] = page.first(4)?.get(..4)?.try_into().ok()?;
+    *at = 4usize.checked_add(u32::from_le_bytes(length) as usize)?;
+    Hybrid::new(page.first(*at)?.get(4..*at)?, 1)
 }
 
 /// Appends runs of values and of nulls, after `before` values of the page.

@@ -5,5 +5,6 @@ mod pruned;
 mod questions;
 mod sql;
 mod tail;
+mod texts;
 mod views;
 mod world;

@@ -48,7 +48,7 @@ async fn answers_agree_with_a_model_after_any_appends_rolls_and_compactions() {
 
 fn as_json(index: usize, event: &Modelled) -> Value {
     json!({"_index": index, "user_id": event.user, "duration": event.duration, "score": event.score,
-        "kind": event.kind, "at": rfc3339(event.at), "extra": {"n": event.duration},
+        "kind": event.kind, "at": rfc3339(event.at), "extra": event.extra(),
         "_received_at": rfc3339(BASE), "_trace_id": "07".repeat(16)})
 }
 

@@ -30,7 +30,7 @@ fn told(mut answer: Value) -> Value {
 }
 
 /// Sums of floats may differ in the last digits by the order of adding.
-fn rounded(value: &mut Value) {
+pub(super) fn rounded(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
             *value = json!(format!("{:.6e}", number.as_f64().expect("is one")));
