@@ -30,6 +30,7 @@ mod pages;
 mod parameters;
 mod partial;
 mod partial_store;
+mod pieces;
 mod pin;
 mod problem;
 mod provider;

@@ -39,14 +39,12 @@ use parquet::arrow::arrow_reader::RowSelection;
 use crate::file_reader::FileReaders;
 use crate::files::Files;
 use crate::index_range::IndexRange;
+use crate::pieces::pieces;
 use crate::pin::Pin;
 use crate::tail::Tail;
 use crate::tail_exec::TailExec;
 use crate::tail_filter::{TailFilter, predicate};
 use crate::text_rows::{self, TextCondition};
-
-/// Least bytes of a piece of a file: about a row group.
-const PIECE_BYTES_MIN: u64 = if cfg!(test) { 4 << 10 } else { 8 << 20 };
 
 const FIRST_INDEX: &str = "_first_index";
 const ROW_NUMBER: &str = "_row_number";
@@ -355,28 +353,6 @@ impl StreamTable {
         }
         UnionExec::try_new(inputs)
     }
-}
-
-/// Files cut into pieces of falling sizes, so that all of `threads` end at about the same time: whichever is free takes
-/// the next one, and reads the row groups that begin in it.
-fn pieces(files: Vec<PartitionedFile>, threads: usize) -> Vec<PartitionedFile> {
-    let mut left: u64 = files.iter().map(|file| file.object_meta.size).sum();
-    let mut pieces = Vec::with_capacity(files.len());
-    for file in files {
-        let (mut from, end) = (0, file.object_meta.size);
-        while from < end {
-            let piece = (left / (2 * threads as u64)).max(PIECE_BYTES_MIN);
-            let to = match from + piece {
-                // What would be left over is not worth opening the file once more.
-                to if to + PIECE_BYTES_MIN / 2 >= end => end,
-                to => to,
-            };
-            pieces.push(file.clone().with_range(from as i64, to as i64));
-            left = left.saturating_sub(to - from);
-            from = to;
-        }
-    }
-    pieces
 }
 
 /// Files to be read.
