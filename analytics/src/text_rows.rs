@@ -27,6 +27,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use tokio::runtime::Handle;
 
 use crate::files::Files;
 
@@ -56,7 +57,7 @@ enum Part {
     Some(Vec<RowSelector>),
 }
 
-/// A condition on a row group, to be judged by a thread that may wait for the disk.
+/// A condition on a row group, to be judged by one thread.
 struct Judgement {
     /// The number of the file among those of the question.
     file: usize,
@@ -105,7 +106,8 @@ pub(crate) async fn select(
             let condition = Arc::clone(&conditions[judgement.condition]);
             let opened = Arc::clone(opened);
             async move {
-                let done = tokio::task::spawn_blocking(move || {
+                // On the threads that compute: those for blocking work are many, and each would keep memory for the next time.
+                let done = Handle::current().spawn(async move {
                     let group = judgement.footer.metadata().row_group(judgement.group);
                     let rows = usize::try_from(group.num_rows()).unwrap_or(0);
                     // What is damaged is met by whoever reads it.
