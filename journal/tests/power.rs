@@ -211,11 +211,14 @@ async fn recorded(seed: u64, left_out: Option<SyncPoint>) -> TestDisk {
 #[tokio::test]
 async fn what_was_acknowledged_or_read_survives_a_power_cut_at_any_moment() {
     let seeds = if soak() { 40 } else { 1 };
+    let mut written_again = 0;
     for seed in SEED..SEED + seeds {
         let disk = recorded(seed, None).await;
+        written_again += disk.renamed("segment");
         let loss = first_loss(&disk, if soak() { 12 } else { 3 }).await;
         assert_eq!(loss, None, "script {seed}");
     }
+    assert!(written_again >= 3, "the script hardly writes files again");
 }
 
 /// Removing any single fsync from the code must fail a test: this one is what would fail.
@@ -294,6 +297,44 @@ async fn a_disk_without_room_for_a_segment_stops_nothing_for_good() {
     drop(journal);
     let found = readable(&open(&disk).expect("opens")).await.expect("readable");
     assert_eq!(found.len() as u64, position.offset.0);
+}
+
+/// What is kept to be written again is the first to go when others need the room.
+#[tokio::test]
+async fn spare_files_are_given_up_when_the_disk_is_nearly_full() {
+    let disk = TestDisk::new();
+    let with_reserve = EmbeddedOptions {
+        disk_reserve_bytes: 1 << 20,
+        ..options()
+    };
+    let journal = EmbeddedJournal::open_on(Arc::new(disk.clone()), with_reserve, None).expect("opens");
+    for n in 0..40 {
+        journal.append(vec![batch("a", n, 100)]).await.expect("appends");
+    }
+    store(&disk, &journal).await;
+    assert!(disk.count("spare") > 0, "the script removes no segment");
+    disk.set_free_bytes(1 << 19);
+    let mut refused = false;
+    while !refused {
+        // The system is asked a few times a second.
+        match journal.append(vec![batch("a", 0, 1)]).await {
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            Err(AppendError::DiskReserve { .. }) => refused = true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(disk.count("spare"), 0);
+    store(&disk, &journal).await;
+    assert_eq!(
+        disk.count("spare"),
+        0,
+        "nothing is kept while the disk is nearly full"
+    );
+    disk.set_free_bytes(1 << 30);
+    journal
+        .append(vec![batch("a", 0, 1)])
+        .await
+        .expect("there is room again");
 }
 
 /// Opening needs room for a header only: who else could make room, if not those that read the journal?

@@ -22,7 +22,8 @@ pub enum SyncPoint {
     SegmentEntry,
     /// What recovery keeps of the last segment, before anybody reads it.
     Recovered,
-    /// The directory without a segment that was removed, before the next one is: a gap would refuse the start.
+    /// The directory without a segment that was removed, before the next one is, as a gap would refuse the start, and
+    /// before its file is written again.
     Removal,
     /// The entries of the journal's directory and of those above it, before anything is written there.
     Directory,
@@ -71,6 +72,12 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// # Errors
     /// What the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name in its directory, at once and as a whole; nothing has that name.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Makes a directory's entries durable.
     ///
@@ -157,6 +164,10 @@ impl Disk for LocalDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn sync_directory(&self, directory: &Path, _point: SyncPoint) -> io::Result<()> {

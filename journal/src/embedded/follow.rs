@@ -97,8 +97,8 @@ fn find_up_to(disk: &dyn Disk, directory: &Path, place: Place) -> Result<Option<
         match Segment::open(disk, path, false) {
             Ok(segment) => found.add(segment)?,
             // Retention removes the oldest ones while we look.
-            Err(HeaderError::Io(error)) if error.kind() == io::ErrorKind::NotFound && found.is_empty() => {}
-            Err(HeaderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_gone(disk, path, &error) && found.is_empty() => {}
+            Err(error) if is_gone(disk, path, &error) => return Ok(None),
             Err(error) => return Err(header_error(error, path.clone())),
         }
         debug_assert!(*number <= place.segment);
@@ -111,12 +111,23 @@ fn find_up_to(disk: &dyn Disk, directory: &Path, place: Place) -> Result<Option<
         .index
         .segments
         .insert(place.segment, Indexed::empty(segment.clone()));
-    extend(&mut found.index, &segment, from, place.byte).map_err(|error| OpenError::Io {
-        operation: "read",
-        path: segment.path.clone(),
-        source: error,
-    })?;
-    Ok(Some(found))
+    match extend(&mut found.index, &segment, from, place.byte) {
+        Err(_) if segment.is_gone() => Ok(None),
+        extended => extended
+            .map(|()| Some(found))
+            .map_err(io_error("read", &segment.path)),
+    }
+}
+
+/// Whether a segment could not be opened because it was removed meanwhile. Its file may be another segment's by then,
+/// which has another name.
+fn is_gone(disk: &dyn Disk, path: &Path, error: &HeaderError) -> bool {
+    let not_found = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match error {
+        HeaderError::Io(error) => not_found(error),
+        HeaderError::Malformed(_) => disk.open(path, false).is_err_and(|error| not_found(&error)),
+        HeaderError::Version(_) => false,
+    }
 }
 
 /// Adds the frames between two bytes of the newest segment to an index.
@@ -177,8 +188,11 @@ fn look_again(shared: &Shared) -> Result<(), ReadError> {
             .get(&place.segment)
             .map(|indexed| indexed.segment.clone());
         if let Some(segment) = newest {
-            extend(&mut index, &segment, followed.byte, place.byte)
-                .map_err(|error| failed("read", &segment.path, error))?;
+            match extend(&mut index, &segment, followed.byte, place.byte) {
+                // The writer is further by far, and what it publishes next says where.
+                Err(_) if segment.is_gone() => return Ok(()),
+                extended => extended.map_err(|error| failed("read", &segment.path, error))?,
+            }
         }
     } else {
         // The writer has begun another segment, and may have removed old ones: their files are let go here.

@@ -24,7 +24,7 @@ pub struct FrameHeader {
     pub generation: u64,
     /// The record's offset.
     pub offset: Offset,
-    /// Up to where the journal was known to be durable when this was written.
+    /// Up to where the journal was known to be durable when this was written: a place in the frame's own segment.
     pub durable: Place,
     /// The partition.
     pub partition: Partition,
@@ -37,6 +37,13 @@ impl FrameHeader {
     /// Bytes from this frame's beginning to the next one's.
     pub(super) fn frame_bytes(&self) -> u64 {
         (FRAME_HEADER_BYTES as u64 + u64::from(self.payload_bytes)).next_multiple_of(ALIGNMENT)
+    }
+
+    /// Whether it was written into the segment of this number. A file that was another segment's before has frames of
+    /// that one beyond its own; every frame names the segment that it was written to as the durable one, and numbers
+    /// never come again.
+    pub(super) fn is_of(&self, segment: u64) -> bool {
+        self.durable.segment == segment
     }
 
     /// Reads a header; `None` when the bytes are not one. The checksum is not compared, as it covers the payload.

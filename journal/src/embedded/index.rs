@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use event::{Offset, StreamName};
 
 use super::layout::ALIGNMENT;
 use super::segment::Segment;
+use super::spares::SpareFile;
 
 /// For each stream the places of its frames in a segment, in units of [`ALIGNMENT`].
 pub(super) type Places = HashMap<StreamName, Vec<u32>>;
@@ -122,7 +122,7 @@ impl Index {
         &mut self,
         retain: Duration,
         readers: &HashMap<u64, (StreamName, Offset)>,
-    ) -> Option<PathBuf> {
+    ) -> Option<SpareFile> {
         let mut oldest = self.segments.iter();
         let ((number, segment), (_, next)) = (oldest.next()?, oldest.next()?);
         let stored = |(stream, end): (&StreamName, &Offset)| {
@@ -148,9 +148,9 @@ impl Index {
         if !old || !ends.iter().all(stored) {
             return None;
         }
-        let number = *number;
+        let (number, bytes) = (*number, segment.end);
         self.segments.remove(&number);
-        Some(path)
+        Some(SpareFile { path, bytes })
     }
 
     /// The oldest offset of a stream that is still there.
@@ -158,6 +158,14 @@ impl Index {
         self.segments
             .first_key_value()
             .map_or(Offset(0), |(_, segment)| segment.start(stream))
+    }
+
+    /// The oldest offset of a stream that is there without the segments up to one.
+    pub(super) fn start_after(&self, number: u64, stream: &StreamName) -> Offset {
+        let mut later = self.segments.range(number + 1..);
+        later
+            .next()
+            .map_or_else(|| self.end(stream), |(_, segment)| segment.start(stream))
     }
 
     pub(super) fn end(&self, stream: &StreamName) -> Offset {

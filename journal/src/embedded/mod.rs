@@ -16,8 +16,9 @@
 //! - J-5 after a failed write or fsync nothing is acknowledged until recovery has run (I-8)
 //!
 //! # Why every opening begins a new segment
-//! What a crashed process left behind the last durable byte is never written over, so it can never be taken for
-//! a record of today; the old segment's end is written into the new one's header instead.
+//! What a crashed process left behind the last durable byte is not written over, so it can never be taken for
+//! a record of today; the old segment's end is written into the new one's header instead. Where a whole file is
+//! written again (`spares`), the old frames in it name another segment.
 
 mod directory;
 pub mod disk;
@@ -31,6 +32,7 @@ mod recovery;
 mod retention;
 mod segment;
 mod shared;
+mod spares;
 mod verify;
 mod writer;
 
@@ -102,6 +104,7 @@ impl EmbeddedJournal {
     ) -> Result<Arc<Self>, OpenError> {
         let directory = &options.directory;
         create_directories(&*disk, directory)?;
+        spares::remove_left(&*disk, directory)?;
         let mut found = find(&*disk, directory, true)?;
         if let Some(unfinished) = &found.unfinished {
             disk.remove(unfinished).map_err(io_error("remove", unfinished))?;
@@ -118,15 +121,16 @@ impl EmbeddedJournal {
             generation: found.generation + 1,
             previous_end: previous.map_or(0, |(_, segment)| segment.end),
             journal: id,
+            reused: false,
             starts: found.index.ends.clone(),
             bytes: 0,
         };
         let path = layout::segment(directory, header.number);
-        let segment = Segment::create(&*disk, directory, header.clone(), options.segment_bytes);
+        let segment = Segment::create(&*disk, directory, header.clone(), options.segment_bytes, None);
         let segment = match segment {
             // On a full disk the journal opens all the same: readers and the sink are what makes room.
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Segment::create(&*disk, directory, header, 0)
+                Segment::create(&*disk, directory, header, 0, None)
             }
             created => created,
         };

@@ -18,6 +18,7 @@ use super::follow;
 use super::frame::FrameHeader;
 use super::index::walk;
 use super::layout::FRAME_HEADER_BYTES;
+use super::segment::is_gone;
 use super::shared::{Shared, lock};
 use crate::{JournalReader, Payload, ReadError, Record};
 
@@ -40,9 +41,18 @@ impl Drop for EmbeddedReader {
 
 /// Where a record's frame is.
 struct Located {
+    segment: u64,
     file: Arc<dyn DiskFile>,
     path: std::path::PathBuf,
     byte: u64,
+}
+
+/// What a stream's reader finds when a segment was removed under it, which happens beside another process's writer only.
+fn gone(shared: &Shared, stream: &StreamName, offset: Offset, segment: u64) -> ReadError {
+    ReadError::Gone {
+        asked: Position::new(Partition(0), offset),
+        start: lock(&shared.index).start_after(segment, stream),
+    }
 }
 
 impl EmbeddedReader {
@@ -126,7 +136,12 @@ fn read(
         let Some(located) = locate(shared, stream, offset)? else {
             break;
         };
-        let payload = read_payload(&located, stream, offset)?;
+        let payload = match read_payload(&located, stream, offset) {
+            Err(ReadError::Damaged { .. }) if is_gone(&*located.file, located.segment) => {
+                return Err(gone(shared, stream, offset, located.segment));
+            }
+            read => read?,
+        };
         bytes += payload.len();
         records.push(Record {
             partition: Partition(0),
@@ -141,7 +156,7 @@ fn read(
 /// Finds a record's frame; `None` at the durable end.
 fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option<Located>, ReadError> {
     loop {
-        let (number, segment, end) = {
+        let (segment, end) = {
             let mut index = lock(&shared.index);
             if offset >= index.end(stream) {
                 return Ok(None);
@@ -158,12 +173,22 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
             if found.walked() {
                 let missing = || damaged(&path, 0, &format!("offset {offset} of `{stream}` is not in it"));
                 let byte = found.find(stream, offset).ok_or_else(missing)?;
-                return Ok(Some(Located { file, path, byte }));
+                return Ok(Some(Located {
+                    segment: found.segment.header.number,
+                    file,
+                    path,
+                    byte,
+                }));
             }
-            (found.segment.header.number, found.segment.clone(), found.end)
+            (found.segment.clone(), found.end)
         };
         // A sealed segment that nobody has looked at: reading it must not hold up appends.
-        let places = walk(&segment, end).map_err(|error| match error.kind() {
+        let number = segment.header.number;
+        let places = walk(&segment, end);
+        if segment.is_gone() {
+            return Err(gone(shared, stream, offset, number));
+        }
+        let places = places.map_err(|error| match error.kind() {
             std::io::ErrorKind::InvalidData => damaged(&segment.path, 0, &error.to_string()),
             _ => ReadError::Io {
                 operation: "read",
@@ -178,7 +203,7 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
 }
 
 fn read_payload(located: &Located, stream: &StreamName, offset: Offset) -> Result<Bytes, ReadError> {
-    let Located { file, path, byte } = located;
+    let Located { file, path, byte, .. } = located;
     let io = |source| ReadError::Io {
         operation: "read",
         path: path.clone(),
@@ -186,8 +211,9 @@ fn read_payload(located: &Located, stream: &StreamName, offset: Offset) -> Resul
     };
     let mut header_bytes = [0; FRAME_HEADER_BYTES];
     file.read_at(&mut header_bytes, *byte).map_err(io)?;
-    let header = FrameHeader::parse(&header_bytes)
-        .filter(|header| header.stream == *stream && header.offset == offset);
+    let header = FrameHeader::parse(&header_bytes).filter(|header| {
+        header.is_of(located.segment) && header.stream == *stream && header.offset == offset
+    });
     let header = header.ok_or_else(|| damaged(path, *byte, "no frame of this record"))?;
     let length = file.length().map_err(io)?;
     if byte + header.frame_bytes() > length.next_multiple_of(64) {

@@ -1,6 +1,9 @@
 //! What happens when a journal is opened: which bytes of the last segment are records, and which were never
 //! acknowledged.
 //!
+//! A file that was another segment's before has that one's frames beyond its own; they name that segment, and count
+//! as what was never written.
+//!
 //! Only the last segment can end torn: an earlier one was durable before its successor was created, and the
 //! successor's header says where it ended. In the last one frames follow each other up to the first that is not
 //! intact. If any intact frame says, or lies where it shows, that the journal was durable beyond that place, then
@@ -19,7 +22,7 @@ use super::follow::durable_place;
 use super::frame::Place;
 use super::index::{Index, Indexed};
 use super::layout::{self, ALIGNMENT};
-use super::segment::{HeaderError, Segment, frame_at};
+use super::segment::{HeaderError, Segment, SegmentHeader, frame_at, header_at};
 
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -227,7 +230,7 @@ impl Found {
             return Ok(());
         };
         let segment = entry.get().segment.clone();
-        let read = |byte| frame_at(&*segment.file, byte, u64::MAX).map_err(io_error("read", &segment.path));
+        let read = |byte| segment.frame(byte).map_err(io_error("read", &segment.path));
         let (mut byte, mut group_begin) = (segment.header.bytes, segment.header.bytes);
         let (mut ends, mut group) = (self.index.ends.clone(), Vec::new());
         let mut durable = Place::default();
@@ -293,7 +296,8 @@ fn advance(
 #[derive(Default)]
 struct Beyond {
     durable: Place,
-    /// Where the last byte that is not zero lies, about.
+    /// Where what was written ends, about: the last byte that is not zero, or in a file that was another segment's
+    /// the end of the last frame that was begun.
     end: u64,
 }
 
@@ -316,18 +320,37 @@ fn written_beyond(segment: &Segment, from: u64, length: u64) -> Result<Beyond, O
         let units = block[..read].chunks(ALIGNMENT as usize).enumerate();
         for (unit, bytes) in units.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)) {
             let byte = at + unit as u64 * ALIGNMENT;
-            beyond.end = byte + bytes.len() as u64;
+            if !segment.header.reused {
+                beyond.end = byte + bytes.len() as u64;
+            }
             if bytes.starts_with(layout::FRAME_MAGIC) {
-                let frame =
-                    frame_at(&*segment.file, byte, length).map_err(io_error("read", &segment.path))?;
-                let same = frame.filter(|(header, _)| header.generation == segment.header.generation);
-                beyond.durable =
-                    same.map_or(beyond.durable, |(header, _)| beyond.durable.max(header.durable));
+                beyond
+                    .add_frame(segment, byte, length)
+                    .map_err(io_error("read", &segment.path))?;
             }
         }
         at += read as u64;
     }
     Ok(beyond)
+}
+
+impl Beyond {
+    /// Notes what the segment's own frame at a byte says, when there is one.
+    fn add_frame(&mut self, segment: &Segment, byte: u64, length: u64) -> io::Result<()> {
+        let SegmentHeader {
+            number, generation, ..
+        } = segment.header;
+        let header = header_at(&*segment.file, byte)?.map(|(header, _)| header);
+        let Some(header) = header.filter(|header| header.is_of(number) && header.generation == generation)
+        else {
+            return Ok(());
+        };
+        self.end = self.end.max((byte + header.frame_bytes()).min(length));
+        if frame_at(&*segment.file, byte, length)?.is_some() {
+            self.durable = self.durable.max(header.durable);
+        }
+        Ok(())
+    }
 }
 
 /// Whether a file without a whole header has frames all the same, so that more than its creation went wrong.

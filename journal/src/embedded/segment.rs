@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::disk::{Disk, DiskFile, SyncPoint};
 use super::frame::FrameHeader;
 use super::layout::{
-    self, ALIGNMENT, FORMAT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SUMMARY_BYTES_MAX,
+    self, ALIGNMENT, FORMAT, FRAME_HEADER_BYTES, REUSED, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC,
+    SUMMARY_BYTES_MAX,
 };
 
 /// What a segment's header says.
@@ -25,6 +26,8 @@ pub(super) struct SegmentHeader {
     pub previous_end: u64,
     /// The journal that it belongs to.
     pub journal: Uuid,
+    /// Whether its file was another segment's before, whose frames lie beyond its own.
+    pub reused: bool,
     /// The next offset of each stream when the segment begins.
     pub starts: BTreeMap<StreamName, Offset>,
     /// Where the first frame begins.
@@ -62,6 +65,7 @@ impl SegmentHeader {
         let mut bytes = vec![0; length];
         bytes[..4].copy_from_slice(SEGMENT_MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[10..12].copy_from_slice(&(u16::from(self.reused) * REUSED).to_le_bytes());
         bytes[12..16].copy_from_slice(&(length as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.generation.to_le_bytes());
@@ -96,7 +100,7 @@ impl SegmentHeader {
         if read < length || crc32c::crc32c(&bytes[8..]) != u32_at(&bytes, 4) {
             return Err(malformed("its header's checksum is wrong"));
         }
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(HeaderError::Version(format));
         }
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
@@ -112,6 +116,7 @@ impl SegmentHeader {
             generation: u64_at(24),
             previous_end: u64_at(32),
             journal: Uuid::from_bytes(bytes[40..56].try_into().expect("sixteen bytes")),
+            reused: u16::from_le_bytes([bytes[10], bytes[11]]) & REUSED != 0,
             starts: starts.collect::<Result<_, _>>()?,
             bytes: length as u64,
         })
@@ -119,20 +124,29 @@ impl SegmentHeader {
 }
 
 impl Segment {
-    /// Creates a segment file that is durable, its entry in the directory included, before this returns.
+    /// Creates a segment file that is durable, its entry in the directory included, before this returns: of a spare
+    /// file when there is one. Such a one has a segment's name only when its new header is durable, so that nobody
+    /// ever takes it for what it was.
     pub(super) fn create(
         disk: &dyn Disk,
         directory: &Path,
         mut header: SegmentHeader,
         allocate: u64,
+        spare: Option<&Path>,
     ) -> io::Result<Self> {
         let path = layout::segment(directory, header.number);
+        header.reused = spare.is_some();
         let bytes = header.encode();
         header.bytes = bytes.len() as u64;
-        let file = disk.create(&path)?;
-        if let Err(error) = file.allocate(allocate.max(header.bytes)) {
+        let reserved = allocate.max(header.bytes);
+        let begun = spare.unwrap_or(&path);
+        let file = match spare {
+            Some(spare) => disk.open(spare, true)?,
+            None => disk.create(&path)?,
+        };
+        if let Err(error) = file.allocate(reserved) {
             // Nothing was promised about this file yet, and without it the next try may succeed.
-            return Err(match disk.remove(&path) {
+            return Err(match disk.remove(begun) {
                 Ok(()) => error,
                 Err(left) => io::Error::other(format!("{error}; and cannot remove what was begun: {left}")),
             });
@@ -140,9 +154,9 @@ impl Segment {
         // From here on there may be a segment on the disk, so no error may look as if one could go on without it.
         let written = file.write_at(&bytes, 0);
         let synced = written.and_then(|()| file.sync(SyncPoint::SegmentHeader));
-        let entered = synced.and_then(|()| disk.sync_directory(directory, SyncPoint::SegmentEntry));
+        let named = synced.and_then(|()| spare.map_or(Ok(()), |spare| disk.rename(spare, &path)));
+        let entered = named.and_then(|()| disk.sync_directory(directory, SyncPoint::SegmentEntry));
         entered.map_err(|error| io::Error::other(format!("after it was begun: {error}")))?;
-        let reserved = allocate.max(header.bytes);
         Ok(Self {
             header,
             file,
@@ -154,12 +168,21 @@ impl Segment {
     pub(super) fn open(disk: &dyn Disk, path: &Path, write: bool) -> Result<Self, HeaderError> {
         let file = disk.open(path, write).map_err(HeaderError::Io)?;
         let header = SegmentHeader::read(&*file)?;
+        if layout::segment_number(path) != Some(header.number) {
+            let message = format!("it has the header of segment {}", header.number);
+            return Err(HeaderError::Malformed(message));
+        }
         Ok(Self {
             header,
             file,
             path: path.to_owned(),
             reserved: 0,
         })
+    }
+
+    /// Whether the segment was removed, and its file is another one's by now ([`is_gone`]).
+    pub(super) fn is_gone(&self) -> bool {
+        is_gone(&*self.file, self.header.number)
     }
 
     /// Gives back what was reserved beyond a segment's frames; that it fails harms nobody.
@@ -189,6 +212,7 @@ impl Segment {
             let header = window
                 .header(&*self.file, at)
                 .map(|bytes| bytes.and_then(FrameHeader::parse));
+            let header = header.map(|header| header.filter(|header| header.is_of(self.header.number)));
             byte = match &header {
                 Ok(Some(header)) => at + header.frame_bytes(),
                 _ => end,
@@ -198,10 +222,18 @@ impl Segment {
         })
     }
 
-    /// The frame at a byte, its checksum compared: `None` when there is none.
+    /// The frame of this segment at a byte, its checksum compared: `None` when there is none.
     pub(super) fn frame(&self, byte: u64) -> io::Result<Option<(FrameHeader, Vec<u8>)>> {
-        frame_at(&*self.file, byte, u64::MAX)
+        let frame = frame_at(&*self.file, byte, u64::MAX)?;
+        Ok(frame.filter(|(header, _)| header.is_of(self.header.number)))
     }
+}
+
+/// Whether the file of a segment is another one's by now, so that what is not there is gone, not damaged. A reader
+/// beside the writer may find it so: a header is written before any frame is written over.
+pub(super) fn is_gone(file: &dyn DiskFile, number: u64) -> bool {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    file.read_at(&mut bytes, 0).is_ok() && bytes[16..24] != number.to_le_bytes()
 }
 
 /// A piece of a file in memory, so that small frames do not cost a read each.
@@ -232,17 +264,24 @@ impl Window {
     }
 }
 
-/// The intact frame at a byte of a file, which must end at `end` or before.
+/// What a frame's header at a byte of a file says, and its bytes; its checksum covers the payload, so it is not compared.
+pub(super) fn header_at(
+    file: &dyn DiskFile,
+    byte: u64,
+) -> io::Result<Option<(FrameHeader, [u8; FRAME_HEADER_BYTES])>> {
+    let mut bytes = [0; FRAME_HEADER_BYTES];
+    let whole = file.read_at(&mut bytes, byte)? == FRAME_HEADER_BYTES;
+    let header = whole.then(|| FrameHeader::parse(&bytes)).flatten();
+    Ok(header.map(|header| (header, bytes)))
+}
+
+/// The intact frame at a byte of a file, whichever segment it was written to, which must end at `end` or before.
 pub(super) fn frame_at(
     file: &dyn DiskFile,
     byte: u64,
     end: u64,
 ) -> io::Result<Option<(FrameHeader, Vec<u8>)>> {
-    let mut header_bytes = [0; FRAME_HEADER_BYTES];
-    if file.read_at(&mut header_bytes, byte)? < FRAME_HEADER_BYTES {
-        return Ok(None);
-    }
-    let Some(header) = FrameHeader::parse(&header_bytes) else {
+    let Some((header, header_bytes)) = header_at(file, byte)? else {
         return Ok(None);
     };
     let length = file.length()?.min(end);

@@ -1,7 +1,6 @@
 //! What the writer thread, readers and callers share.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event::{Offset, StreamName};
@@ -11,6 +10,7 @@ use super::disk::{Disk, DiskFile};
 use super::frame::Place;
 use super::index::Index;
 use super::options::EmbeddedOptions;
+use super::spares::{SpareFile, Spares};
 use super::writer::Queue;
 use crate::AppendError;
 
@@ -32,8 +32,10 @@ pub(super) struct Shared {
     pub(super) options: EmbeddedOptions,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) index: Mutex<Index>,
-    /// The file of a segment that nobody reads any more, until it is removed.
-    pub(super) removing: Mutex<Option<PathBuf>>,
+    /// The file of a segment that nobody reads any more, until it is removed or kept.
+    pub(super) removing: Mutex<Option<SpareFile>>,
+    /// Files to be written again.
+    pub(super) spares: Spares,
     /// Where each open reader is; what lies from there on stays.
     pub(super) readers: Mutex<HashMap<u64, (StreamName, Offset)>>,
     pub(super) queue: Queue,
@@ -63,6 +65,7 @@ impl Shared {
             disk,
             index,
             removing: Mutex::default(),
+            spares: Spares::default(),
             readers: Mutex::default(),
             queue,
             durable,

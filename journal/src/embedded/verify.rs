@@ -75,6 +75,10 @@ pub fn dump(directory: &Path, mut each: impl FnMut(Dumped)) -> Result<(), OpenEr
                 message,
             };
             let frame = segment.frame(byte).map_err(io_error("read", &segment.path))?;
+            if frame.is_none() && segment.is_gone() {
+                // It was removed while we looked, and with it all that is left of it.
+                break;
+            }
             let (frame, payload) = frame.ok_or_else(|| damaged("no intact frame".to_owned()))?;
             let header = event::record::peek(&payload).map_err(|error| damaged(error.to_string()))?;
             let next = byte + frame.frame_bytes();

@@ -196,30 +196,55 @@ impl Writer {
         let recent = self
             .free_asked
             .is_some_and(|asked| asked.elapsed() < FREE_SPACE_EVERY);
-        // What is reserved for this segment is not free any more; the next one is reserved as a whole.
-        let segment_bytes = self.shared.options.segment_bytes;
-        let rolls = self.end + bytes > segment_bytes;
-        let takes = if rolls {
-            bytes.max(segment_bytes)
-        } else {
-            (self.end + bytes).saturating_sub(self.segment.reserved.max(self.end))
-        };
-        let near = self.free_bytes < reserve_bytes.saturating_add(takes + FREE_SPACE_BYTES);
+        let near = self.free_bytes < reserve_bytes.saturating_add(self.takes(bytes) + FREE_SPACE_BYTES);
         if !recent || near || self.free_written > FREE_SPACE_BYTES {
-            match self.shared.disk.free_bytes(&self.shared.options.directory) {
-                Ok(free_bytes) => self.free_bytes = free_bytes,
-                Err(error) => return Some(poisoned("statvfs", &self.shared.options.directory, &error)),
+            if let Err(error) = self.look_at_free_bytes(reserve_bytes.saturating_add(self.takes(bytes))) {
+                return Some(error);
             }
             (self.free_asked, self.free_written) = (Some(Instant::now()), 0);
             metrics::gauge!("tidemill_journal_disk_free_bytes").set(self.free_bytes as f64);
         }
         self.free_written += bytes;
-        let reserve = self.free_bytes < reserve_bytes.saturating_add(takes);
+        let reserve = self.free_bytes < reserve_bytes.saturating_add(self.takes(bytes));
         self.shared.set_reserve(reserve);
         reserve.then_some(AppendError::DiskReserve {
             free_bytes: self.free_bytes,
             reserve_bytes,
         })
+    }
+
+    /// How many free bytes of the disk a group of so many bytes takes. What is reserved for this segment, and what a
+    /// spare file has, is not free any more; the next segment is reserved as a whole.
+    fn takes(&self, bytes: u64) -> u64 {
+        let segment_bytes = self.shared.options.segment_bytes;
+        if self.end + bytes > segment_bytes {
+            let spare_bytes = self.shared.spares.next_bytes();
+            bytes.max(segment_bytes).saturating_sub(spare_bytes)
+        } else {
+            (self.end + bytes).saturating_sub(self.segment.reserved.max(self.end))
+        }
+    }
+
+    /// Asks how much of the disk is free. When it is less than what is needed, the spare files go.
+    fn look_at_free_bytes(&mut self, needed: u64) -> Result<(), AppendError> {
+        let Shared {
+            disk,
+            options,
+            spares,
+            ..
+        } = &*self.shared;
+        let free_bytes = || {
+            let free = disk.free_bytes(&options.directory);
+            free.map_err(|error| poisoned("statvfs", &options.directory, &error))
+        };
+        self.free_bytes = free_bytes()?;
+        if self.free_bytes < needed {
+            let removed = spares.remove_all(&**disk);
+            if removed.map_err(|error| poisoned("remove a spare file", &options.directory, &error))? {
+                self.free_bytes = free_bytes()?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the requests' records and makes them durable; gives each request's positions.
@@ -308,12 +333,14 @@ impl Writer {
             generation: self.generation,
             previous_end: self.end,
             journal: self.segment.header.journal,
+            reused: false,
             starts: self.ends.clone(),
             bytes: 0,
         };
         let path = layout::segment(directory, header.number);
         let allocate = self.shared.options.segment_bytes;
-        let next = Segment::create(&*self.shared.disk, directory, header, allocate);
+        let spare = self.shared.spares.take().map(|spare| spare.path);
+        let next = Segment::create(&*self.shared.disk, directory, header, allocate, spare.as_deref());
         let next = next.map_err(|error| match error.kind() {
             std::io::ErrorKind::StorageFull => AppendError::DiskReserve {
                 free_bytes: self.shared.disk.free_bytes(directory).unwrap_or_default(),

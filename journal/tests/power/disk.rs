@@ -3,7 +3,7 @@
 //! Model: what a file was synced with survives. Of what was written since, each write survives whole, in part (by
 //! sectors) or not at all, and so does each change of a length and each change of a directory, whatever their
 //! order. After a failed fsync the system takes the file's pages for written ones: they can still be read, but no
-//! later fsync brings them to the disk.
+//! later fsync brings them to the disk, unless they are written anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,6 +24,7 @@ enum Operation<M> {
     CreateDirectory(PathBuf),
     Create(PathBuf, Inode),
     Remove(PathBuf),
+    Rename(PathBuf, PathBuf, Inode),
     Change(Inode, Change),
     Sync(Inode),
     FailedSync(Inode),
@@ -49,6 +50,21 @@ impl Change {
             Self::Allocate(length) => file.resize(file.len().max(*length as usize), 0),
             Self::Truncate(length) => file.truncate(*length as usize),
         }
+    }
+
+    /// What is left of a lost change when another one has come to the disk after it.
+    fn outside_of(&self, later: &Self) -> Vec<Self> {
+        let (Self::Write(at, bytes), Self::Write(from, over)) = (self, later) else {
+            return vec![self.clone()];
+        };
+        let part = |begin: u64, end: u64| {
+            let range = (begin - at) as usize..(end - at) as usize;
+            Self::Write(begin, bytes[range].to_vec())
+        };
+        let (end, to) = (at + bytes.len() as u64, from + over.len() as u64);
+        let before = (*at < *from).then(|| part(*at, end.min(*from)));
+        let behind = (end > to).then(|| part(to.max(*at), end));
+        before.into_iter().chain(behind).collect()
     }
 
     /// What a power cut leaves of a change that was not synced.
@@ -84,6 +100,8 @@ struct State<M> {
     left_out: Option<SyncPoint>,
     fails: Option<usize>,
     full: bool,
+    /// What an ordinary user can still write.
+    free_bytes: u64,
     /// How many operations that can fail there were.
     counted: usize,
 }
@@ -117,6 +135,7 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> SimulatedDisk<M> {
             left_out: None,
             fails: None,
             full: false,
+            free_bytes: u64::MAX,
             counted: 0,
         };
         Self {
@@ -142,6 +161,28 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> SimulatedDisk<M> {
     /// Says whether there is no room for another segment.
     pub(crate) fn fill(&self, full: bool) {
         self.state().full = full;
+    }
+
+    /// Says how much an ordinary user can still write.
+    pub(crate) fn set_free_bytes(&self, free_bytes: u64) {
+        self.state().free_bytes = free_bytes;
+    }
+
+    /// How many files are there whose names have this ending.
+    pub(crate) fn count(&self, ending: &str) -> usize {
+        let state = self.state();
+        let has = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == ending);
+        state.cached.names.keys().filter(has).count()
+    }
+
+    /// How many times a file was given a name with this ending instead of another one.
+    pub(crate) fn renamed(&self, ending: &str) -> usize {
+        let state = self.state();
+        let renamed = state.operations.iter().filter(|operation| match operation {
+            Operation::Rename(_, to, _) => to.extension().is_some_and(|extension| extension == ending),
+            _ => false,
+        });
+        renamed.count()
     }
 
     /// How many operations there were that could fail, since [`SimulatedDisk::fail`].
@@ -191,6 +232,10 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> SimulatedDisk<M> {
                 state.cached.files.insert(*inode, Vec::new());
             }
             Operation::Remove(path) => drop(state.cached.names.remove(path)),
+            Operation::Rename(from, to, inode) => {
+                state.cached.names.remove(from);
+                state.cached.names.insert(to.clone(), *inode);
+            }
             Operation::Change(inode, change) => {
                 change.apply(state.cached.files.get_mut(inode).expect("created"));
             }
@@ -221,6 +266,8 @@ enum Entry {
     Directory(PathBuf),
     File(PathBuf, Inode),
     Gone(PathBuf),
+    /// A rename happens as a whole or not at all, as file systems promise.
+    Renamed(PathBuf, PathBuf, Inode),
 }
 
 impl Entry {
@@ -229,6 +276,10 @@ impl Entry {
             Self::Directory(path) => drop(image.directories.insert(path.clone())),
             Self::File(path, inode) => drop(image.names.insert(path.clone(), *inode)),
             Self::Gone(path) => drop(image.names.remove(path)),
+            Self::Renamed(from, to, inode) => {
+                image.names.remove(from);
+                image.names.insert(to.clone(), *inode);
+            }
         }
     }
 }
@@ -249,6 +300,9 @@ impl PowerCut {
                     cut.entry(path, Entry::File(path.clone(), *inode));
                 }
                 Operation::Remove(path) => cut.entry(path, Entry::Gone(path.clone())),
+                Operation::Rename(from, to, inode) => {
+                    cut.entry(to, Entry::Renamed(from.clone(), to.clone(), *inode));
+                }
                 Operation::Change(inode, change) => {
                     cut.pending.entry(*inode).or_default().push(change.clone());
                 }
@@ -256,6 +310,11 @@ impl PowerCut {
                     let file = cut.durable.files.get_mut(inode).expect("created");
                     let pending = cut.pending.remove(inode).unwrap_or_default();
                     pending.iter().for_each(|change| change.apply(file));
+                    if let Some(lost) = cut.lost.get_mut(inode) {
+                        for change in &pending {
+                            *lost = lost.iter().flat_map(|lost| lost.outside_of(change)).collect();
+                        }
+                    }
                 }
                 Operation::FailedSync(inode) => {
                     let pending = cut.pending.remove(inode).unwrap_or_default();
@@ -337,6 +396,19 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> Disk for SimulatedDisk<M> {
         Ok(())
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let inode = self.state().cached.names.get(from).copied();
+        let inode = inode.ok_or(io::ErrorKind::NotFound)?;
+        assert!(
+            !self.state().cached.names.contains_key(to),
+            "{} is there",
+            to.display()
+        );
+        self.step()?;
+        self.done(Operation::Rename(from.to_owned(), to.to_owned(), inode));
+        Ok(())
+    }
+
     fn sync_directory(&self, directory: &Path, point: SyncPoint) -> io::Result<()> {
         self.step()?;
         if self.state().left_out != Some(point) {
@@ -346,7 +418,7 @@ impl<M: Clone + std::fmt::Debug + Send + 'static> Disk for SimulatedDisk<M> {
     }
 
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.state().free_bytes)
     }
 }
 
