@@ -32,7 +32,7 @@ pub mod redis;
 pub use self::redis::{Bus, BusPosition, RedisDatabase, RedisOptions, RedisUrlError};
 pub use database::{DatabaseOptions, DatabaseProgress, DatabaseSink, OnConflict, TableMapping};
 pub use error::{Fault, SinkError};
-pub use lake::{LakeProgress, LakeSink, LakeSinkOptions};
+pub use lake::{LakeProgress, LakeSink, LakeSinkOptions, SinkThreads};
 pub use mysql::{LoadData, MysqlDatabase, MysqlOptions, MysqlUrlError};
 pub use postgres::{PostgresDatabase, PostgresOptions, PostgresUrlError};
 pub use progress::StreamProgress;

@@ -1,19 +1,29 @@
-//! Who goes first when the processors are busy: the sink, and the thread that writes the journal.
+//! Who goes first when the processors are busy: the thread that writes the journal, and a sink that is behind; and who
+//! goes last: a sink that is not.
 //!
 //! Clients that send as fast as they are answered keep every processor busy, and the sink, one thread among many,
 //! would fall behind for as long as they do: the tail would grow, and every question about it would take longer.
 //! And all of them wait for the one thread that makes their events durable, which itself needs little time, but that
 //! soon. So these have threads of their own, and all others ask the system for a smaller share. Nothing waits for
 //! anything (I-5): when there is time for all, all get it.
+//!
+//! With less to do, the sink catches up, and encodes a row group now and then, which takes a processor for tens of
+//! milliseconds: then requests would wait for it, so it asks for the smallest share ([`sink::SinkThreads`]). No thread
+//! ever goes back to a larger share, as that needs rights; the work goes to other threads.
 
 use std::io;
 use std::sync::OnceLock;
 
+use sink::SinkThreads;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How much nicer everybody else is. Each step of Linux's scheduler is a factor of 1.25, so a thread that goes first
 /// weighs about twice as much as another one.
 const NICER_BY: i32 = 3;
+
+/// How much nicer a sink that has caught up is, and the upkeep of tables: one of the threads of requests weighs about
+/// five times as much as one of its threads. Tried with 0, 3, 10 and 19 (`benches/README.md`, half load).
+const LAST_NICER_BY: i32 = 10;
 
 /// Most that a thread can be nice.
 pub(super) const NICEST: i32 = 19;
@@ -27,37 +37,62 @@ static GIVEN: OnceLock<i32> = OnceLock::new();
 /// Lets others go before this thread, and before those that it starts. A thread that was started by such a one is not
 /// nicer still.
 pub(crate) fn let_others_go_first() {
+    be_nicer_by(NICER_BY);
+}
+
+fn be_nicer_by(steps: i32) {
     let given = *GIVEN.get_or_init(|| rustix::process::getpriority_process(None).unwrap_or(0));
-    let nicer = given.saturating_add(NICER_BY).min(NICEST);
+    let nicer = given.saturating_add(steps).min(NICEST);
     if let Err(error) = rustix::process::setpriority_process(None, nicer) {
         tracing::debug!(%error, "the priority of a thread stays as it is");
     }
 }
 
-/// The runtime of who goes first. The threads that its tasks start go first as well.
-pub(super) struct FirstRuntime(Option<Runtime>);
+/// The runtimes of who goes first and who goes last. The threads that their tasks start do as well.
+pub(super) struct Runtimes {
+    first: Option<Runtime>,
+    last: Option<Runtime>,
+}
 
-impl FirstRuntime {
-    /// Starts it; to be called before this thread lets others go first, as threads inherit that.
+impl Runtimes {
+    /// Starts them; to be called before this thread lets others go first, as threads inherit that.
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
+        let first = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .enable_all()
             .thread_name("tidemill-sink")
             .build()?;
-        Ok(Self(Some(runtime)))
+        let last = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .thread_name("tidemill-last")
+            .on_thread_start(|| be_nicer_by(LAST_NICER_BY))
+            .build()?;
+        Ok(Self {
+            first: Some(first),
+            last: Some(last),
+        })
     }
 
-    pub(super) fn handle(&self) -> &Handle {
-        let runtime = self.0.as_ref();
+    pub(super) fn first(&self) -> &Handle {
+        let runtime = self.first.as_ref();
         runtime.expect("it is there until it is dropped").handle()
+    }
+
+    /// Where the lake sink works.
+    pub(super) fn of_sink(&self) -> SinkThreads {
+        let last = self.last.as_ref();
+        SinkThreads {
+            first: self.first().clone(),
+            last: last.expect("it is there until it is dropped").handle().clone(),
+        }
     }
 }
 
-impl Drop for FirstRuntime {
+impl Drop for Runtimes {
     /// A runtime may not be waited for inside of another one. Its tasks were told to stop before.
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        for runtime in [self.first.take(), self.last.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

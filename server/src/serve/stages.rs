@@ -28,7 +28,7 @@ use super::destinations;
 use super::event_sources;
 use super::live::{self, Announcing, Progress, Watching};
 use super::open_journal::{JournalHealth, OpenJournal};
-use super::priority::{FirstRuntime, let_others_go_first};
+use super::priority::{Runtimes, let_others_go_first};
 use super::readiness::Readiness;
 use super::rollups;
 use super::sql_workers;
@@ -129,8 +129,8 @@ pub(super) struct Stages {
     rollups: Option<Rollups>,
     /// Its lock keeps other processes from writing to a lake that is this one's alone.
     _lake: Option<Arc<Lake>>,
-    /// Ends after the sink and the journal.
-    _first: Option<FirstRuntime>,
+    /// End after the sink and the journal.
+    _runtimes: Option<Runtimes>,
 }
 
 /// Opens every stage of the configured roles.
@@ -150,13 +150,13 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         return Ok(Stages::of_servers(started));
     }
     let writes = ingest || sink || sources || assign.is_some_and(AssignConfig::is_embedded);
-    let first = FirstRuntime::start().map_err(|error| StartError::Thread(error.to_string()))?;
+    let runtimes = Runtimes::start().map_err(|error| StartError::Thread(error.to_string()))?;
     let_others_go_first();
     // Processes around Kafka share no data directory, so each keeps the catalog for itself.
     let own_catalog = writes || config.journal.kind == JournalKind::Kafka;
     let catalog = open_catalog(config, own_catalog)?;
     let open_journal =
-        OpenJournal::open_patiently(config, &streams_of(&catalog), writes, first.handle()).await?;
+        OpenJournal::open_patiently(config, &streams_of(&catalog), writes, runtimes.first()).await?;
     let journal: Arc<dyn Journal> = Arc::new(TimedJournal::new(open_journal.journal()));
     let kafka = config.journal.kind == JournalKind::Kafka;
     // Who takes events only needs no lake; of an embedded journal it must know that it is not an old copy.
@@ -181,7 +181,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
     }
     let lake_sink = sink.then(|| {
         let (journal, tables) = (Arc::clone(&journal), tables.clone());
-        LakeSink::start(first.handle(), journal, tables, config.lake.sink.clone())
+        LakeSink::start(runtimes.of_sink(), journal, tables, config.lake.sink.clone())
     });
     let databases = if sink {
         let taken = declared(config, &catalog);
@@ -190,7 +190,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
             .filter(|stream| !stream.name.is_built_in())
             .cloned()
             .collect();
-        destinations::start(config, first.handle(), &journal, &taken, &tables)?
+        destinations::start(config, runtimes.first(), &journal, &taken, &tables)?
     } else {
         Vec::new()
     };
@@ -243,7 +243,7 @@ pub(super) async fn open(config: &Config) -> Result<Stages, StartError> {
         databases,
         rollups,
         _lake: lake,
-        _first: Some(first),
+        _runtimes: Some(runtimes),
     })
 }
 
@@ -264,7 +264,7 @@ impl Stages {
             databases: Vec::new(),
             rollups: None,
             _lake: None,
-            _first: None,
+            _runtimes: None,
         }
     }
 

@@ -24,6 +24,7 @@ use super::LakeSinkOptions;
 use super::budget::Held;
 use super::open_file::{self, Begin, OpenFile};
 use super::rejects::RejectsTable;
+use super::threads::SinkThreads;
 use crate::SinkError;
 use crate::attempt::Consume;
 use crate::backoff::Backoff;
@@ -50,6 +51,9 @@ pub(super) struct Consumer {
     /// What is known of a stream with unique ids, between two files; found out at every (re)start.
     pub(super) seen: Option<Seen>,
     pub(super) options: Arc<LakeSinkOptions>,
+    pub(super) threads: SinkThreads,
+    /// Whether the last look at the journal brought as much as one look may.
+    pub(super) behind: bool,
     /// What it holds of the tail budget.
     pub(super) held: Held,
     pub(super) progress: Arc<Shared>,
@@ -139,7 +143,8 @@ impl Consumer {
                 Wake::Records(records) => {
                     let read: usize = records.iter().map(Record::bytes).sum();
                     // Some readers stop before a record that would be too much, so most of a read is a whole one.
-                    if read < self.options.read_bytes / 2 {
+                    self.behind = read >= self.options.read_bytes / 2;
+                    if !self.behind {
                         next_look = Instant::now() + GATHER;
                     }
                     file = self.take(file, records, backoff).await?;
@@ -205,6 +210,7 @@ impl Consumer {
         backoff: &mut Backoff,
     ) -> Result<Option<OpenFile>, SinkError> {
         let begin = Begin {
+            threads: self.threads.of(self.behind),
             table: &self.table,
             rejects: self.covered.as_ref(),
             options: &self.options.writer,
@@ -240,7 +246,7 @@ impl Consumer {
         if let Some(rejects) = file.take_rejects() {
             self.covered = Some(rejects.commit(file.end()).await?);
         }
-        let closed = open_file::finish(file).await?;
+        let closed = open_file::finish(self.threads.of(self.behind), file).await?;
         let end = closed.advance.to;
         let bytes = closed.file.as_ref().map_or(0, |file| file.bytes);
         let files = closed.file.into_iter().collect();
@@ -284,6 +290,7 @@ impl Consumer {
         mut file: Option<OpenFile>,
         backoff: &mut Backoff,
     ) -> Result<(), SinkError> {
+        self.behind = true;
         let deadline = Instant::now() + self.options.drain;
         let end = end_of(self.journal.as_ref(), self.stream(), self.partition).await?;
         while reader.position().offset < end {

@@ -12,6 +12,7 @@ mod maintenance;
 mod open_file;
 mod options;
 mod rejects;
+mod threads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use event::{Offset, Partition, StreamName};
 use futures::FutureExt;
 use journal::Journal;
 use lake::Table;
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -34,6 +34,7 @@ use budget::{Held, TailBudget};
 use consumer::Consumer;
 use maintenance::Maintenance;
 pub use options::LakeSinkOptions;
+pub use threads::SinkThreads;
 
 /// How often the lag is measured for the metrics.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -59,14 +60,15 @@ pub struct LakeProgress {
 
 impl LakeSink {
     /// Joins the group, and runs a consumer for each partition that it assigns, and the maintenance of the tables
-    /// whose first partition is among them, on `runtime`.
+    /// whose first partition is among them, on `threads`.
     #[must_use]
     pub fn start(
-        runtime: &Handle,
+        threads: impl Into<SinkThreads>,
         journal: Arc<dyn Journal>,
         tables: Vec<Arc<Table>>,
         options: LakeSinkOptions,
     ) -> Self {
+        let threads = threads.into();
         let (stop, stopping) = watch::channel(false);
         let maintenance_stop = options.maintenance_stop;
         let options = Arc::new(options);
@@ -86,7 +88,7 @@ impl LakeSink {
             streams: streams.into(),
             moves,
         };
-        let upkeep = start_upkeep(runtime, &tables, &options, &progress, &stopping);
+        let upkeep = start_upkeep(&threads, &tables, &options, &progress, &stopping);
         let sharing = Sharing {
             journal: Arc::clone(&journal),
             group: options.group.clone(),
@@ -104,6 +106,7 @@ impl LakeSink {
         let rejects = rejects.cloned();
         let budget = Arc::new(TailBudget::new(options.tail_bytes, work.len()));
         let shared = progress.clone();
+        let consumers = threads.clone();
         let consume = move |share, phase, member| {
             // The group may have streams that this process does not know: somebody else's newer configuration.
             let Some((index, table)) = work.get(&share) else {
@@ -117,6 +120,8 @@ impl LakeSink {
                 covered: None,
                 seen: None,
                 options: Arc::clone(&options),
+                threads: consumers.clone(),
+                behind: true,
                 held: Held::new(&budget, *index),
                 progress: Arc::clone(&shared.streams[*index]),
                 phase,
@@ -125,7 +130,7 @@ impl LakeSink {
             attempt::run(consumer).boxed()
         };
         let mut running = JoinSet::new();
-        running.spawn_on(sharing.run(consume), runtime);
+        running.spawn_on(sharing.run(consume), &threads.first);
         Self {
             stop,
             sharing: running,
@@ -158,7 +163,7 @@ impl LakeSink {
 }
 
 fn start_upkeep(
-    runtime: &Handle,
+    threads: &SinkThreads,
     tables: &[Arc<Table>],
     options: &Arc<LakeSinkOptions>,
     progress: &LakeProgress,
@@ -180,9 +185,9 @@ fn start_upkeep(
             turn: Arc::clone(&turn),
             stopping: stopping.clone(),
         };
-        upkeep.spawn_on(maintenance.run(), runtime);
+        upkeep.spawn_on(maintenance.run(), &threads.last);
     }
-    upkeep.spawn_on(measure(progress.clone(), stopping.clone()), runtime);
+    upkeep.spawn_on(measure(progress.clone(), stopping.clone()), &threads.first);
     upkeep
 }
 

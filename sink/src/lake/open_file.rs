@@ -8,9 +8,11 @@ use event::unique::Seen;
 use event::{Batch, Offset, Partition};
 use journal::{Decoded, Payload, Record, RecordDecoder};
 use lake::{Advance, FileWriter, Table, WriterOptions, WrittenFile};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::rejects::{OpenRejects, REJECTS_MAX, RejectsTable};
+use super::threads::on_thread;
 use crate::SinkError;
 
 /// Rows of one partition that wait for a commit, and which records they are.
@@ -41,6 +43,7 @@ pub(super) struct ClosedFile {
 
 /// What files are begun with.
 pub(super) struct Begin<'a> {
+    pub(super) threads: &'a Handle,
     pub(super) table: &'a Arc<Table>,
     pub(super) rejects: Option<&'a RejectsTable>,
     pub(super) options: &'a WriterOptions,
@@ -232,7 +235,7 @@ impl OpenFile {
     }
 }
 
-/// Encodes records into `file`, or into a new one, on a thread for such work.
+/// Encodes records into `file`, or into a new one, on one of the threads that `begin` names.
 ///
 /// A new file takes what is known from `seen`; it comes back with [`OpenFile::take_seen`].
 pub(super) async fn write_records(
@@ -249,7 +252,7 @@ pub(super) async fn write_records(
     let options = begin.options.clone();
     let rejects = begin.rejects.cloned();
     let seen = if file.is_none() { seen.take() } else { None };
-    on_thread(move || {
+    on_thread(begin.threads, move || {
         let mut file = match file {
             Some(file) => file,
             None => {
@@ -263,18 +266,7 @@ pub(super) async fn write_records(
     .await
 }
 
-/// Finishes a file on a thread for such work.
-pub(super) async fn finish(file: OpenFile) -> Result<ClosedFile, SinkError> {
-    on_thread(move || file.finish()).await
-}
-
-pub(super) async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
-) -> Result<T, SinkError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(SinkError::Thread {
-            message: error.to_string(),
-        }),
-    }
+/// Finishes a file on one of such threads.
+pub(super) async fn finish(threads: &Handle, file: OpenFile) -> Result<ClosedFile, SinkError> {
+    on_thread(threads, move || file.finish()).await
 }

@@ -19,8 +19,9 @@ use std::sync::Arc;
 use event::reject_rows::{self, RejectedMessage};
 use event::{Offset, Partition, RejectCode};
 use lake::{FileWriter, Source, Table, WriterOptions};
+use tokio::runtime::Handle;
 
-use super::open_file::on_thread;
+use super::threads::on_thread;
 use crate::SinkError;
 
 /// Rejects at which a file is rolled, with the rows that came along.
@@ -122,7 +123,7 @@ impl OpenRejects {
         let Some(writer) = self.writer else {
             return Ok(to);
         };
-        let file = on_thread(move || Ok(writer.finish()?)).await?;
+        let file = on_thread(&Handle::current(), move || Ok(writer.finish()?)).await?;
         to.table
             .commit_source(vec![file], &to.source, to.covered, end)
             .await?;
