@@ -4,13 +4,10 @@
 //! out of their pages (`pages`). Of an object in a bucket the pages that a question needs of one row group are fetched
 //! together.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
@@ -26,42 +23,28 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy};
 
 use crate::QueryError;
+use crate::cache::Cache;
 use crate::pages::Pages;
 
 /// Bytes of footers that are kept: with its page index that of a large file has some hundreds of kilobytes.
 const FOOTER_BYTES_MAX: usize = 128 << 20;
-/// What nobody asked for in this time makes room for what somebody asks for. What finds no room is not kept: if each
-/// made room for the next one, nothing would ever be found again by whoever goes through more files than there is room.
-const UNUSED_TIME: Duration = Duration::from_secs(60);
 
 /// Most bytes that are read as one; a bloom filter is never larger than this and its header.
 const FILTER_BYTES_MAX: usize = 129 << 20;
 
-#[derive(Default)]
-struct Footers {
-    by_path: HashMap<String, Kept>,
-    bytes: usize,
-}
-
-struct Kept {
-    footer: ArrowReaderMetadata,
-    bytes: usize,
-    used: Instant,
-}
-
-/// Opens files. They never change, so a footer holds for ever.
+/// Opens files.
 pub(crate) struct Files {
-    footers: Mutex<Footers>,
+    footers: Cache<String, ArrowReaderMetadata>,
     pages: Pages,
 }
 
 impl Files {
     pub(crate) fn new() -> Self {
         Self {
-            footers: Mutex::default(),
+            footers: Cache::new(FOOTER_BYTES_MAX),
             pages: Pages::default(),
         }
     }
@@ -77,7 +60,10 @@ impl Files {
         match location {
             FileLocation::Local(path) => {
                 let file = open(path)?;
-                let footer = self.footer_of(location, &file)?;
+                let footer = match self.footers.get(&location.to_string()) {
+                    Some(footer) => footer,
+                    None => self.load(location, &file)?,
+                };
                 if let Some(take) = wanted.take {
                     let name = path.to_string_lossy();
                     let rows = (wanted.from, take);
@@ -101,15 +87,14 @@ impl Files {
     /// Goes through the rows of a row group of a file of this machine, as [`Pages::with_texts`] does.
     pub(crate) fn with_texts(
         &self,
-        path: &Path,
+        (path, file): (&Path, &File),
         footer: &ArrowReaderMetadata,
         place: (usize, usize),
         texts: &[String],
         see: impl FnMut(bool, usize),
     ) -> Option<()> {
-        let file = open(path).ok()?;
         self.pages
-            .with_texts(&path.to_string_lossy(), &file, footer, place, texts, see)
+            .with_texts(&path.to_string_lossy(), file, footer, place, texts, see)
     }
 
     /// The parts of a file, from row `from` on, that can hold a row that passes: (first row, rows), in order.
@@ -194,11 +179,11 @@ impl Files {
         location: &FileLocation,
         bytes: u64,
     ) -> Result<ArrowReaderMetadata, QueryError> {
-        if let Some(footer) = self.kept(location) {
+        if let Some(footer) = self.footers.get(&location.to_string()) {
             return Ok(footer);
         }
         match location {
-            FileLocation::Local(path) => self.footer_of(location, &open(path)?),
+            FileLocation::Local(path) => self.load(location, &open(path)?),
             FileLocation::Bucket { store, path } => {
                 let mut object = ObjectFile::new(store, path.clone(), bytes);
                 let footer = ArrowReaderMetadata::load_async(&mut object, with_pages()).await?;
@@ -212,45 +197,17 @@ impl Files {
         let FileLocation::Local(path) = location else {
             return None;
         };
-        let kept = self.kept(location);
-        kept.or_else(|| self.footer_of(location, &open(path).ok()?).ok())
+        let kept = self.footers.get(&location.to_string());
+        kept.or_else(|| self.load(location, &open(path).ok()?).ok())
     }
 
-    fn footer_of(&self, location: &FileLocation, file: &File) -> Result<ArrowReaderMetadata, QueryError> {
-        match self.kept(location) {
-            Some(footer) => Ok(footer),
-            None => Ok(self.keep(location, ArrowReaderMetadata::load(file, with_pages())?)),
-        }
-    }
-
-    fn kept(&self, location: &FileLocation) -> Option<ArrowReaderMetadata> {
-        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = footers.by_path.get_mut(&location.to_string())?;
-        kept.used = Instant::now();
-        Some(kept.footer.clone())
+    fn load(&self, location: &FileLocation, file: &File) -> Result<ArrowReaderMetadata, QueryError> {
+        Ok(self.keep(location, ArrowReaderMetadata::load(file, with_pages())?))
     }
 
     fn keep(&self, location: &FileLocation, footer: ArrowReaderMetadata) -> ArrowReaderMetadata {
         let bytes = footer.metadata().memory_size();
-        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        let footers = &mut *footers;
-        if footers.bytes + bytes > FOOTER_BYTES_MAX {
-            footers
-                .by_path
-                .retain(|_, kept| kept.used.elapsed() < UNUSED_TIME);
-            footers.bytes = footers.by_path.values().map(|kept| kept.bytes).sum();
-        }
-        if footers.bytes + bytes <= FOOTER_BYTES_MAX {
-            let kept = Kept {
-                footer: footer.clone(),
-                bytes,
-                used: Instant::now(),
-            };
-            footers.bytes += bytes;
-            if let Some(replaced) = footers.by_path.insert(location.to_string(), kept) {
-                footers.bytes -= replaced.bytes;
-            }
-        }
+        self.footers.keep(location.to_string(), footer.clone(), bytes);
         footer
     }
 }
@@ -312,7 +269,15 @@ fn with_pages() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional)
 }
 
-fn open(path: &Path) -> Result<File, QueryError> {
+/// Where a column of a row group has its bloom filter, if it has one of a sensible size.
+pub(crate) fn bloom_filter_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
+    let length = u64::try_from(column.bloom_filter_length()?).ok()?;
+    (length <= FILTER_BYTES_MAX as u64).then(|| offset..offset.saturating_add(length))
+}
+
+/// Opens a file of this machine.
+pub(crate) fn open(path: &Path) -> Result<File, QueryError> {
     File::open(path).map_err(|error| QueryError::Storage(format!("open `{}`: {error}", path.display())))
 }
 

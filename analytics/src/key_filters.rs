@@ -5,10 +5,8 @@
 //! [`BLOCK_ROWS`] rows; the next question reads those alone that can hold its key. All filters stay in memory up to a
 //! bound. Beyond it row groups are read as a whole: slower, and the same answer.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
@@ -18,7 +16,8 @@ use parquet::bloom_filter::Sbbf;
 use parquet::file::metadata::RowGroupMetaData;
 
 use crate::QueryError;
-use crate::files::{Files, Wanted};
+use crate::cache::Cache;
+use crate::files::{Files, Wanted, bloom_filter_of};
 use crate::parameters::column;
 
 /// Rows of a block: one or two pages of each column.
@@ -27,30 +26,19 @@ const BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 16_384 };
 const FALSE_SHARE: f64 = 0.01;
 /// Bytes of all filters; about two for each row, so these are those of thirty million rows of different keys.
 const BYTES_MAX: usize = 64 << 20;
-/// What nobody asked for in this time makes room for what somebody asks for.
-const UNUSED_TIME: Duration = Duration::from_secs(60);
 
 /// Filters of row groups.
-#[derive(Default)]
-pub(crate) struct KeyFilters {
-    kept: Mutex<Kept>,
-}
+pub(crate) struct KeyFilters(Cache<GroupName, Group>);
 
 /// A row group of a file, by the file's name and its number there.
 type GroupName = (String, usize);
 
-#[derive(Default)]
-struct Kept {
-    groups: HashMap<GroupName, Group>,
-    bytes: usize,
-}
-
+#[derive(Clone)]
 struct Group {
     /// The file's own.
     whole: Arc<Sbbf>,
     /// Of each block.
     blocks: Option<Arc<Vec<Sbbf>>>,
-    used: Instant,
 }
 
 impl Group {
@@ -66,6 +54,12 @@ fn bytes_of(filter: &Sbbf) -> usize {
 
 /// A file, and its size.
 type Source<'a> = (&'a FileLocation, u64);
+
+impl Default for KeyFilters {
+    fn default() -> Self {
+        Self(Cache::new(BYTES_MAX))
+    }
+}
 
 impl KeyFilters {
     /// What of `parts` (first row, rows) can hold a row whose text column `key` is `value`.
@@ -121,27 +115,15 @@ impl KeyFilters {
         group: &RowGroupMetaData,
         key: &str,
     ) -> Result<Option<Arc<Sbbf>>, QueryError> {
-        {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(group) = kept.groups.get_mut(name) {
-                group.used = Instant::now();
-                return Ok(Some(Arc::clone(&group.whole)));
-            }
+        if let Some(group) = self.0.get(name) {
+            return Ok(Some(group.whole));
         }
         let mut columns = group.columns().iter();
-        let Some(column) = columns.find(|column| column.column_path().string() == key) else {
+        let column = columns.find(|column| column.column_path().string() == key);
+        let Some(place) = column.and_then(bloom_filter_of) else {
             return Ok(None);
         };
-        let place = (column.bloom_filter_offset(), column.bloom_filter_length());
-        let (Some(offset), Some(length)) = place else {
-            return Ok(None);
-        };
-        let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
-            return Ok(None);
-        };
-        let bytes = files
-            .bytes(file.0, file.1, offset..offset.saturating_add(length))
-            .await?;
+        let bytes = files.bytes(file.0, file.1, place).await?;
         let whole = Arc::new(Sbbf::from_bytes(&bytes)?);
         self.keep(name, &whole, None);
         Ok(Some(whole))
@@ -156,19 +138,15 @@ impl KeyFilters {
         key: &str,
         rows: Range<u64>,
     ) -> Result<Option<Arc<Vec<Sbbf>>>, QueryError> {
-        let whole = {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            // Where not even the file's own was kept there is no room for more.
-            let Some(group) = kept.groups.get(name) else {
-                return Ok(None);
-            };
-            if let Some(blocks) = &group.blocks {
-                return Ok(Some(Arc::clone(blocks)));
-            }
-            Arc::clone(&group.whole)
+        // Where not even the file's own was kept there is no room for more.
+        let Some(Group { whole, blocks }) = self.0.get(name) else {
+            return Ok(None);
         };
+        if blocks.is_some() {
+            return Ok(blocks);
+        }
         let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
-        if !self.make_room(count.saturating_mul(2)) {
+        if !self.0.has_room(count.saturating_mul(2)) {
             return Ok(None);
         }
         let columns = [key.to_owned()];
@@ -208,27 +186,9 @@ impl KeyFilters {
         let group = Group {
             whole: Arc::clone(whole),
             blocks: blocks.map(Arc::clone),
-            used: Instant::now(),
         };
         let bytes = group.bytes();
-        if !self.make_room(bytes) {
-            return;
-        }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes += bytes;
-        if let Some(replaced) = kept.groups.insert(name.clone(), group) {
-            kept.bytes -= replaced.bytes();
-        }
-    }
-
-    /// Whether there is room for so many bytes more, when what nobody asks for has gone.
-    fn make_room(&self, bytes: usize) -> bool {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.bytes.saturating_add(bytes) > BYTES_MAX {
-            kept.groups.retain(|_, group| group.used.elapsed() < UNUSED_TIME);
-            kept.bytes = kept.groups.values().map(Group::bytes).sum();
-        }
-        kept.bytes.saturating_add(bytes) <= BYTES_MAX
+        self.0.keep(name.clone(), group, bytes);
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod analytics;
 mod bounded;
+mod cache;
 mod checked_sum;
 mod columns;
 mod deadline;

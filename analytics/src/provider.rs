@@ -289,8 +289,13 @@ impl StreamTable {
         filters: &[Expr],
         range: IndexRange,
     ) -> Result<Narrowed> {
-        let columns = schema::lake(&self.pin.declaration);
-        let conditions = TextCondition::all(state, filters, &columns).unwrap_or_default();
+        // Most scans ask nothing.
+        let conditions = if filters.is_empty() {
+            Vec::new()
+        } else {
+            let columns = schema::lake(&self.pin.declaration);
+            TextCondition::all(state, filters, &columns).unwrap_or_default()
+        };
         let opened = state.config().get_extension::<Files>();
         let (Some(opened), false, IndexRange::ALL) = (opened, conditions.is_empty(), range) else {
             return Ok(Narrowed {

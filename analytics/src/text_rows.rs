@@ -8,6 +8,7 @@
 //! bucket, conditions on other columns beside (whose bounds may say more).
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,9 +28,11 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::bloom_filter::Sbbf;
+use parquet::file::metadata::ColumnChunkMetaData;
 use tokio::runtime::Handle;
 
-use crate::files::Files;
+use crate::files::{Files, bloom_filter_of, open};
 
 /// Rows whose numbers are decoded at once.
 const BATCH_ROWS: usize = 65_536;
@@ -227,21 +230,19 @@ impl TextCondition {
         let leaf = columns
             .iter()
             .position(|column| column.column_path().string() == self.column)?;
-        let options = ArrowReaderOptions::new().with_schema(numbers_of(footer.schema(), &self.column));
-        let numbered = ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options).ok()?;
-        let file = File::open(path).ok()?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, numbered);
+        let file = open(path).ok()?;
+        if let Some(texts) = &self.texts
+            && let Some(filter) = bloom_filter(&file, &columns[leaf])
+            && !texts.iter().any(|text| filter.check(text.as_str()))
+        {
+            return Some(Part::Some(vec![RowSelector::skip(rows)]));
+        }
+        columns[leaf].dictionary_page_offset()?;
         if let Some(texts) = &self.texts {
-            if let Ok(Some(filter)) = builder.get_row_group_column_bloom_filter(number, leaf)
-                && !texts.iter().any(|text| filter.check(text.as_str()))
-            {
-                return Some(Part::Some(vec![RowSelector::skip(rows)]));
-            }
-            columns.get(leaf)?.dictionary_page_offset()?;
             let mut runs = Runs::default();
             if self.texts_pass
                 && files
-                    .with_texts(path, footer, (number, leaf), texts, |passes, rows| {
+                    .with_texts((path, &file), footer, (number, leaf), texts, |passes, rows| {
                         runs.add(passes, rows);
                     })
                     .is_some()
@@ -249,8 +250,9 @@ impl TextCondition {
                 return runs.part(rows);
             }
         }
-        columns.get(leaf)?.dictionary_page_offset()?;
-        let batches = builder
+        let options = ArrowReaderOptions::new().with_schema(numbers_of(footer.schema(), &self.column));
+        let numbered = ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options).ok()?;
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, numbered)
             .with_projection(ProjectionMask::leaves(footer.parquet_schema(), [leaf]))
             .with_row_groups(vec![number])
             .with_batch_size(BATCH_ROWS)
@@ -317,6 +319,14 @@ impl Part {
             Self::Some(more) => runs.extend(more),
         }
     }
+}
+
+/// The bloom filter of a column of a row group; nothing when it has none that can be read.
+fn bloom_filter(file: &File, column: &ColumnChunkMetaData) -> Option<Sbbf> {
+    let place = bloom_filter_of(column)?;
+    let mut bytes = vec![0; usize::try_from(place.end - place.start).ok()?];
+    file.read_exact_at(&mut bytes, place.start).ok()?;
+    Sbbf::from_bytes(&bytes).ok()
 }
 
 /// The only texts of a column that a filter on it lets pass, and all of which it does, where it names them.

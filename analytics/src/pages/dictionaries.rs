@@ -4,16 +4,15 @@
 //! event would cost more than everything else that the event needs. Uuids are kept as 16 bytes. What does not fit into
 //! the bound is decoded each time: slower, and the same answer.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::cache::Cache;
+
 /// Bytes of all dictionaries: of uuids those of forty row groups with 100,000 each.
 const BYTES_MAX: usize = 64 << 20;
-/// What nobody asked for in this time makes room for what somebody asks for.
-const UNUSED_TIME: Duration = Duration::from_secs(60);
 
 /// A column of a row group of a file, by the file's name and its numbers there.
 pub(super) type Name = (Arc<str>, usize, usize);
@@ -81,36 +80,26 @@ impl Texts {
         Some(())
     }
 
-    /// How many there are.
-    fn count(&self) -> usize {
-        match self {
-            Self::Uuids(uuids) => uuids.len(),
-            Self::Any { ends, .. } => ends.len(),
-        }
-    }
-
     /// Of each number whether its text is one of `wanted`.
     pub(super) fn are(&self, wanted: &[String]) -> Vec<bool> {
-        let mut are = Vec::with_capacity(self.count());
         match self {
             Self::Uuids(uuids) => {
                 let wanted: HashSet<_> = wanted
                     .iter()
                     .filter_map(|text| canonical(text.as_bytes()))
                     .collect();
-                are.extend(uuids.iter().map(|uuid| wanted.contains(uuid)));
+                uuids.iter().map(|uuid| wanted.contains(uuid)).collect()
             }
             Self::Any { ends, bytes } => {
                 let wanted: HashSet<_> = wanted.iter().map(String::as_bytes).collect();
                 let mut begin = 0;
-                for end in ends {
-                    let end = *end as usize;
-                    are.push(bytes.get(begin..end).is_some_and(|text| wanted.contains(text)));
-                    begin = end;
-                }
+                let is_wanted = |end: &u32| {
+                    let text = bytes.get(std::mem::replace(&mut begin, *end as usize)..*end as usize);
+                    text.is_some_and(|text| wanted.contains(text))
+                };
+                ends.iter().map(is_wanted).collect()
             }
         }
-        are
     }
 
     fn bytes(&self) -> usize {
@@ -130,53 +119,23 @@ fn canonical(text: &[u8]) -> Option<[u8; 16]> {
 }
 
 /// What is kept.
-#[derive(Default)]
-pub(super) struct Dictionaries {
-    kept: Mutex<Kept>,
-}
+pub(super) struct Dictionaries(Cache<Name, Arc<Texts>>);
 
-#[derive(Default)]
-struct Kept {
-    by_name: HashMap<Name, Used>,
-    bytes: usize,
-}
-
-struct Used {
-    texts: Arc<Texts>,
-    at: Instant,
+impl Default for Dictionaries {
+    fn default() -> Self {
+        Self(Cache::new(BYTES_MAX))
+    }
 }
 
 impl Dictionaries {
     /// A dictionary; `read` decodes it when it is not there.
     pub(super) fn get(&self, name: &Name, read: impl FnOnce() -> Option<Texts>) -> Option<Arc<Texts>> {
-        {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(used) = kept.by_name.get_mut(name) {
-                used.at = Instant::now();
-                return Some(Arc::clone(&used.texts));
-            }
+        if let Some(texts) = self.0.get(name) {
+            return Some(texts);
         }
         let texts = Arc::new(read()?);
-        let bytes = bytes_of(name, &texts);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.bytes.saturating_add(bytes) > BYTES_MAX {
-            kept.by_name.retain(|_, used| used.at.elapsed() < UNUSED_TIME);
-            kept.bytes = kept
-                .by_name
-                .iter()
-                .map(|(name, used)| bytes_of(name, &used.texts))
-                .sum();
-        }
-        if kept.bytes.saturating_add(bytes) <= BYTES_MAX {
-            let used = Used {
-                texts: Arc::clone(&texts),
-                at: Instant::now(),
-            };
-            kept.bytes += bytes;
-            if let Some(replaced) = kept.by_name.insert(name.clone(), used) {
-                kept.bytes -= bytes_of(name, &replaced.texts);
-            }
-        }
+        self.0
+            .keep(name.clone(), Arc::clone(&texts), bytes_of(name, &texts));
         Some(texts)
     }
 }

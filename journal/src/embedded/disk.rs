@@ -112,7 +112,7 @@ pub trait DiskFile: Send + Sync + Debug {
     /// What the system says; the journal is poisoned then (I-8).
     fn sync(&self, point: SyncPoint) -> io::Result<()>;
 
-    /// Reserves room up to a length, which reads as zeros.
+    /// Reserves room up to a length; what is added reads as zeros.
     ///
     /// # Errors
     /// What the system says.
@@ -166,7 +166,14 @@ impl Disk for LocalDisk {
         std::fs::remove_file(path)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the crate's own store; whoever renames syncs the directory by a point of its own"
+    )]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if to.try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         std::fs::rename(from, to)
     }
 

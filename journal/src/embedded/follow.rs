@@ -95,7 +95,11 @@ fn find_up_to(disk: &dyn Disk, directory: &Path, place: Place) -> Result<Option<
     let mut found = Found::default();
     for (number, path) in files.range(..=place.segment) {
         match Segment::open(disk, path, false) {
-            Ok(segment) => found.add(segment)?,
+            Ok(segment) => match found.add(segment) {
+                // The one before it was removed meanwhile, and its file has another length by now.
+                Err(_) if found.newest_is_gone() => return Ok(None),
+                added => added?,
+            },
             // Retention removes the oldest ones while we look.
             Err(error) if is_gone(disk, path, &error) && found.is_empty() => {}
             Err(error) if is_gone(disk, path, &error) => return Ok(None),
@@ -133,7 +137,7 @@ fn is_gone(disk: &dyn Disk, path: &Path, error: &HeaderError) -> bool {
 /// Adds the frames between two bytes of the newest segment to an index.
 fn extend(index: &mut Index, segment: &Segment, from: u64, end: u64) -> io::Result<()> {
     let frames = segment.headers(from, end).collect::<io::Result<Vec<_>>>()?;
-    let Some(indexed) = index.segments.get_mut(&segment.header.number) else {
+    let Some(indexed) = index.segments.get_mut(&segment.header.id.number) else {
         return Ok(());
     };
     for (byte, header) in frames {

@@ -1,6 +1,7 @@
 //! One record in a segment: a header of fixed size, and the payload.
 
 use event::{Offset, Partition, StreamName};
+use uuid::Uuid;
 
 use super::layout::{ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC};
 
@@ -30,7 +31,18 @@ pub struct FrameHeader {
     pub partition: Partition,
     /// The stream.
     pub stream: StreamName,
+    /// The secret of the segment.
+    secret: u64,
     crc: u32,
+}
+
+/// What tells the frames of a segment from any other bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentId {
+    /// Its number; numbers rise by one.
+    pub(super) number: u64,
+    /// Drawn when the segment is begun, and known to nobody outside; 0 in format 1, which had none.
+    pub(super) secret: u64,
 }
 
 impl FrameHeader {
@@ -39,11 +51,10 @@ impl FrameHeader {
         (FRAME_HEADER_BYTES as u64 + u64::from(self.payload_bytes)).next_multiple_of(ALIGNMENT)
     }
 
-    /// Whether it was written into the segment of this number. A file that was another segment's before has frames of
-    /// that one beyond its own; every frame names the segment that it was written to as the durable one, and numbers
-    /// never come again.
-    pub(super) fn is_of(&self, segment: u64) -> bool {
-        self.durable.segment == segment
+    /// Whether it was written into that segment. A file that was another segment's before has frames of that one beyond
+    /// its own, and bytes that somebody has sent may look like a frame; so every frame has the secret of its segment.
+    pub(super) fn is_of(&self, segment: SegmentId) -> bool {
+        self.durable.segment == segment.number && self.secret == segment.secret
     }
 
     /// Reads a header; `None` when the bytes are not one. The checksum is not compared, as it covers the payload.
@@ -66,6 +77,7 @@ impl FrameHeader {
                 byte: u64_at(40),
             },
             partition: Partition(u32_at(48)),
+            secret: u64_at(54),
             stream: StreamName::parse_stored(name).ok()?,
         })
     }
@@ -73,6 +85,14 @@ impl FrameHeader {
     /// Whether header and payload are what was written.
     pub(super) fn is_intact(&self, header: &[u8; FRAME_HEADER_BYTES], payload: &[u8]) -> bool {
         crc32c::crc32c_append(crc32c::crc32c(&header[8..]), payload) == self.crc
+    }
+}
+
+impl SegmentId {
+    /// A segment that is to be begun.
+    pub(super) fn new(number: u64) -> Self {
+        let (_, secret) = Uuid::new_v4().as_u64_pair();
+        Self { number, secret }
     }
 }
 
@@ -84,6 +104,7 @@ pub(super) struct Frame<'a> {
     pub(super) left_in_group: u32,
     pub(super) generation: u64,
     pub(super) durable: Place,
+    pub(super) secret: u64,
     pub(super) payload: &'a [u8],
 }
 
@@ -106,6 +127,7 @@ impl Frame<'_> {
         header[40..48].copy_from_slice(&self.durable.byte.to_le_bytes());
         header[48..52].copy_from_slice(&self.partition.0.to_le_bytes());
         header[52..54].copy_from_slice(&(name.len() as u16).to_le_bytes());
+        header[54..62].copy_from_slice(&self.secret.to_le_bytes());
         header[64..64 + name.len()].copy_from_slice(name);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&header[8..]), self.payload);
         header[4..8].copy_from_slice(&crc.to_le_bytes());

@@ -6,9 +6,10 @@
 //! <directory>/<number, 20 digits>.spare    a segment's file that nobody needs any more, to be written again
 //! <directory>/<number, 20 digits>.segment
 //!     header   magic "TMSG" | crc32c u32 | format u16 | flags u16 | header bytes u32 | number u64 | generation u64
-//!              | previous end u64 | journal id [16] | summary bytes u32 | summary (JSON), zeros up to 64
+//!              | previous end u64 | journal id [16] | summary bytes u32 | 0 u32 | secret u64 | summary (JSON),
+//!              zeros up to 64
 //!     frame    magic "TMFR" | crc32c u32 | payload bytes u32 | left in group u32 | generation u64 | offset u64
-//!              | durable segment u64 | durable byte u64 | partition u32 | stream bytes u16 | 0 [10]
+//!              | durable segment u64 | durable byte u64 | partition u32 | stream bytes u16 | secret u64 | 0 u16
 //!              | stream name [64] | payload, zeros up to 64
 //! ```
 //!
@@ -16,8 +17,9 @@
 //! for each stream which offset its next record has when the segment begins, so a segment's range of each
 //! stream is known from its header and the next one's, and opening reads headers only.
 //!
-//! The only flag, 1, says that the file was another segment's before: beyond its frames, and up to the file's end, lie
-//! older ones, which name that other segment as the durable one. Format 1 has no flags and is read as before.
+//! The only flag, 1, says that the file was another segment's before: beyond its frames may lie older ones, which name
+//! that other segment as the durable one. The secret is drawn for each segment, so that neither those nor bytes that
+//! somebody has sent are taken for its frames. Format 1 has no flags and no secret, and is read as before.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +31,10 @@ pub(super) const ALIGNMENT: u64 = 64;
 pub(super) const FRAME_HEADER_BYTES: usize = 128;
 
 /// Bytes of a segment's header before its summary.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 72;
+
+/// The same in format 1.
+pub(super) const SEGMENT_HEADER_BYTES_1: usize = 64;
 
 /// Largest summary: 256 streams of 64 letters and 20 digits each, with room to spare.
 pub(super) const SUMMARY_BYTES_MAX: usize = 1 << 18;

@@ -51,7 +51,7 @@ use uuid::Uuid;
 use self::directory::{create_directories, take_lock};
 use self::disk::{Disk, LocalDisk};
 use self::follow::durable_bytes;
-use self::frame::Place;
+use self::frame::{Place, SegmentId};
 use self::index::{Index, Indexed};
 use self::reader::EmbeddedReader;
 use self::recovery::{find, io_error};
@@ -117,7 +117,7 @@ impl EmbeddedJournal {
         let id = found.journal.unwrap_or_else(Uuid::new_v4);
         let previous = found.index.segments.last_key_value();
         let header = SegmentHeader {
-            number: previous.map_or(1, |(number, _)| number + 1),
+            id: SegmentId::new(previous.map_or(1, |(number, _)| number + 1)),
             generation: found.generation + 1,
             previous_end: previous.map_or(0, |(_, segment)| segment.end),
             journal: id,
@@ -125,7 +125,7 @@ impl EmbeddedJournal {
             starts: found.index.ends.clone(),
             bytes: 0,
         };
-        let path = layout::segment(directory, header.number);
+        let path = layout::segment(directory, header.id.number);
         let segment = Segment::create(&*disk, directory, header.clone(), options.segment_bytes, None);
         let segment = match segment {
             // On a full disk the journal opens all the same: readers and the sink are what makes room.
@@ -136,7 +136,7 @@ impl EmbeddedJournal {
         };
         let segment = segment.map_err(io_error("create", &path))?;
         let place = Place {
-            segment: segment.header.number,
+            segment: segment.header.id.number,
             byte: segment.header.bytes,
         };
         // The new header says where they end, so what was reserved beyond is not needed any more.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::disk::DiskFile;
 use super::follow;
-use super::frame::FrameHeader;
+use super::frame::{FrameHeader, SegmentId};
 use super::index::walk;
 use super::layout::FRAME_HEADER_BYTES;
 use super::segment::is_gone;
@@ -41,7 +41,7 @@ impl Drop for EmbeddedReader {
 
 /// Where a record's frame is.
 struct Located {
-    segment: u64,
+    segment: SegmentId,
     file: Arc<dyn DiskFile>,
     path: std::path::PathBuf,
     byte: u64,
@@ -137,8 +137,8 @@ fn read(
             break;
         };
         let payload = match read_payload(&located, stream, offset) {
-            Err(ReadError::Damaged { .. }) if is_gone(&*located.file, located.segment) => {
-                return Err(gone(shared, stream, offset, located.segment));
+            Err(ReadError::Damaged { .. }) if is_gone(&*located.file, located.segment.number) => {
+                return Err(gone(shared, stream, offset, located.segment.number));
             }
             read => read?,
         };
@@ -174,7 +174,7 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
                 let missing = || damaged(&path, 0, &format!("offset {offset} of `{stream}` is not in it"));
                 let byte = found.find(stream, offset).ok_or_else(missing)?;
                 return Ok(Some(Located {
-                    segment: found.segment.header.number,
+                    segment: found.segment.header.id,
                     file,
                     path,
                     byte,
@@ -183,7 +183,7 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
             (found.segment.clone(), found.end)
         };
         // A sealed segment that nobody has looked at: reading it must not hold up appends.
-        let number = segment.header.number;
+        let number = segment.header.id.number;
         let places = walk(&segment, end);
         if segment.is_gone() {
             return Err(gone(shared, stream, offset, number));

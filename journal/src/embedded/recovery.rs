@@ -123,6 +123,12 @@ impl Found {
         self.index.segments.is_empty()
     }
 
+    /// Whether the file of the newest segment that was added is another one's by now.
+    pub(super) fn newest_is_gone(&self) -> bool {
+        let newest = self.index.segments.last_key_value();
+        newest.is_some_and(|(_, newest)| newest.segment.is_gone())
+    }
+
     /// Makes what is kept of the last segment durable, before anybody reads it. A crashed writer may not have come
     /// to its fsync, or that fsync may have failed, after which the system takes unwritten pages for written
     /// ones: so what no frame names as durable is written once more.
@@ -157,7 +163,7 @@ impl Found {
             .map(|entry| (*entry.key(), entry))
             .as_mut()
         {
-            if header.number != *number + 1 {
+            if header.id.number != *number + 1 {
                 return Err(damaged(format!("segment {} is missing before it", *number + 1)));
             }
             let previous = previous.get_mut();
@@ -185,7 +191,7 @@ impl Found {
         self.journal = Some(header.journal);
         self.generation = self.generation.max(header.generation);
         self.index.ends = header.starts.clone();
-        let (number, end) = (header.number, header.bytes);
+        let (number, end) = (header.id.number, header.bytes);
         self.index.segments.insert(number, Indexed::sealed(segment, end));
         Ok(())
     }
@@ -252,7 +258,7 @@ impl Found {
             .map_err(io_error("measure", &segment.path))?;
         let beyond = written_beyond(&segment, byte, length)?;
         durable = durable.max(beyond.durable);
-        if durable.segment == segment.header.number && durable.byte > group_begin {
+        if durable.segment == segment.header.id.number && durable.byte > group_begin {
             let message = format!("the journal was durable up to byte {}", durable.byte);
             return Err(OpenError::Damaged {
                 path: segment.path,
@@ -260,7 +266,7 @@ impl Found {
                 message,
             });
         }
-        self.named_durable = match durable.segment == segment.header.number {
+        self.named_durable = match durable.segment == segment.header.id.number {
             true => durable.byte.max(segment.header.bytes),
             // Not even its header is known to be.
             false => 0,
@@ -337,12 +343,9 @@ fn written_beyond(segment: &Segment, from: u64, length: u64) -> Result<Beyond, O
 impl Beyond {
     /// Notes what the segment's own frame at a byte says, when there is one.
     fn add_frame(&mut self, segment: &Segment, byte: u64, length: u64) -> io::Result<()> {
-        let SegmentHeader {
-            number, generation, ..
-        } = segment.header;
+        let SegmentHeader { id, generation, .. } = segment.header;
         let header = header_at(&*segment.file, byte)?.map(|(header, _)| header);
-        let Some(header) = header.filter(|header| header.is_of(number) && header.generation == generation)
-        else {
+        let Some(header) = header.filter(|header| header.is_of(id) && header.generation == generation) else {
             return Ok(());
         };
         self.end = self.end.max((byte + header.frame_bytes()).min(length));

@@ -37,7 +37,7 @@ pub(super) fn remove_stored(
             return Ok(());
         };
         // A disk that is nearly full needs the room.
-        let keeps = shared.spares.has_room() && matches!(*shared.health().borrow(), Health::Writable);
+        let keeps = shared.spares.has_room(bytes) && matches!(*shared.health().borrow(), Health::Writable);
         let spare = layout::segment_number(&path)
             .filter(|_| keeps)
             .map(|number| layout::spare(&shared.options.directory, number));

@@ -9,17 +9,18 @@ use event::{Offset, StreamName};
 use uuid::Uuid;
 
 use super::disk::{Disk, DiskFile, SyncPoint};
-use super::frame::FrameHeader;
+use super::frame::{FrameHeader, SegmentId};
 use super::layout::{
-    self, ALIGNMENT, FORMAT, FRAME_HEADER_BYTES, REUSED, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC,
-    SUMMARY_BYTES_MAX,
+    self, ALIGNMENT, FORMAT, FRAME_HEADER_BYTES, REUSED, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES_1,
+    SEGMENT_MAGIC, SUMMARY_BYTES_MAX,
 };
+use super::spares::OpenSpare;
 
 /// What a segment's header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
-    /// The segment's number; numbers rise by one.
-    pub number: u64,
+    /// The segment's number and secret.
+    pub id: SegmentId,
     /// Which opening of the journal wrote it.
     pub generation: u64,
     /// Where the frames of the segment before this one end.
@@ -67,11 +68,12 @@ impl SegmentHeader {
         bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());
         bytes[10..12].copy_from_slice(&(u16::from(self.reused) * REUSED).to_le_bytes());
         bytes[12..16].copy_from_slice(&(length as u32).to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.id.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.generation.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.previous_end.to_le_bytes());
         bytes[40..56].copy_from_slice(self.journal.as_bytes());
         bytes[56..60].copy_from_slice(&(summary.len() as u32).to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.id.secret.to_le_bytes());
         bytes[SEGMENT_HEADER_BYTES..][..summary.len()].copy_from_slice(&summary);
         let crc = crc32c::crc32c(&bytes[8..]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -80,18 +82,23 @@ impl SegmentHeader {
 
     fn read(file: &dyn DiskFile) -> Result<Self, HeaderError> {
         let malformed = |message: &str| HeaderError::Malformed(message.to_owned());
-        let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+        let mut bytes = vec![0; SEGMENT_HEADER_BYTES_1];
         if file.read_at(&mut bytes, 0).map_err(HeaderError::Io)? < bytes.len() || &bytes[..4] != SEGMENT_MAGIC
         {
             return Err(malformed("it does not begin with a segment's header"));
         }
         let format = u16::from_le_bytes([bytes[8], bytes[9]]);
+        let before_summary = if format == 1 {
+            SEGMENT_HEADER_BYTES_1
+        } else {
+            SEGMENT_HEADER_BYTES
+        };
         let u32_at =
             |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let length = u32_at(&bytes, 12) as usize;
         let summary_bytes = u32_at(&bytes, 56) as usize;
         if summary_bytes > SUMMARY_BYTES_MAX
-            || length != (SEGMENT_HEADER_BYTES + summary_bytes).next_multiple_of(ALIGNMENT as usize)
+            || length != (before_summary + summary_bytes).next_multiple_of(ALIGNMENT as usize)
         {
             return Err(malformed("its header has no sensible length"));
         }
@@ -104,7 +111,7 @@ impl SegmentHeader {
             return Err(HeaderError::Version(format));
         }
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let summary = &bytes[SEGMENT_HEADER_BYTES..][..summary_bytes];
+        let summary = &bytes[before_summary..][..summary_bytes];
         let starts: BTreeMap<String, u64> =
             serde_json::from_slice(summary).map_err(|error| malformed(&format!("its summary: {error}")))?;
         let starts = starts.into_iter().map(|(name, offset)| {
@@ -112,7 +119,10 @@ impl SegmentHeader {
             Ok((name, Offset(offset)))
         });
         Ok(Self {
-            number: u64_at(16),
+            id: SegmentId {
+                number: u64_at(16),
+                secret: if format == 1 { 0 } else { u64_at(64) },
+            },
             generation: u64_at(24),
             previous_end: u64_at(32),
             journal: Uuid::from_bytes(bytes[40..56].try_into().expect("sixteen bytes")),
@@ -132,17 +142,16 @@ impl Segment {
         directory: &Path,
         mut header: SegmentHeader,
         allocate: u64,
-        spare: Option<&Path>,
+        spare: Option<OpenSpare>,
     ) -> io::Result<Self> {
-        let path = layout::segment(directory, header.number);
+        let path = layout::segment(directory, header.id.number);
         header.reused = spare.is_some();
         let bytes = header.encode();
         header.bytes = bytes.len() as u64;
         let reserved = allocate.max(header.bytes);
-        let begun = spare.unwrap_or(&path);
-        let file = match spare {
-            Some(spare) => disk.open(spare, true)?,
-            None => disk.create(&path)?,
+        let (begun, file) = match &spare {
+            Some(spare) => (&spare.path, Arc::clone(&spare.file)),
+            None => (&path, disk.create(&path)?),
         };
         if let Err(error) = file.allocate(reserved) {
             // Nothing was promised about this file yet, and without it the next try may succeed.
@@ -154,7 +163,10 @@ impl Segment {
         // From here on there may be a segment on the disk, so no error may look as if one could go on without it.
         let written = file.write_at(&bytes, 0);
         let synced = written.and_then(|()| file.sync(SyncPoint::SegmentHeader));
-        let named = synced.and_then(|()| spare.map_or(Ok(()), |spare| disk.rename(spare, &path)));
+        let named = synced.and_then(|()| match &spare {
+            Some(spare) => disk.rename(&spare.path, &path),
+            None => Ok(()),
+        });
         let entered = named.and_then(|()| disk.sync_directory(directory, SyncPoint::SegmentEntry));
         entered.map_err(|error| io::Error::other(format!("after it was begun: {error}")))?;
         Ok(Self {
@@ -168,8 +180,8 @@ impl Segment {
     pub(super) fn open(disk: &dyn Disk, path: &Path, write: bool) -> Result<Self, HeaderError> {
         let file = disk.open(path, write).map_err(HeaderError::Io)?;
         let header = SegmentHeader::read(&*file)?;
-        if layout::segment_number(path) != Some(header.number) {
-            let message = format!("it has the header of segment {}", header.number);
+        if layout::segment_number(path) != Some(header.id.number) {
+            let message = format!("it has the header of segment {}", header.id.number);
             return Err(HeaderError::Malformed(message));
         }
         Ok(Self {
@@ -182,7 +194,7 @@ impl Segment {
 
     /// Whether the segment was removed, and its file is another one's by now ([`is_gone`]).
     pub(super) fn is_gone(&self) -> bool {
-        is_gone(&*self.file, self.header.number)
+        is_gone(&*self.file, self.header.id.number)
     }
 
     /// Gives back what was reserved beyond a segment's frames; that it fails harms nobody.
@@ -212,7 +224,7 @@ impl Segment {
             let header = window
                 .header(&*self.file, at)
                 .map(|bytes| bytes.and_then(FrameHeader::parse));
-            let header = header.map(|header| header.filter(|header| header.is_of(self.header.number)));
+            let header = header.map(|header| header.filter(|header| header.is_of(self.header.id)));
             byte = match &header {
                 Ok(Some(header)) => at + header.frame_bytes(),
                 _ => end,
@@ -225,14 +237,14 @@ impl Segment {
     /// The frame of this segment at a byte, its checksum compared: `None` when there is none.
     pub(super) fn frame(&self, byte: u64) -> io::Result<Option<(FrameHeader, Vec<u8>)>> {
         let frame = frame_at(&*self.file, byte, u64::MAX)?;
-        Ok(frame.filter(|(header, _)| header.is_of(self.header.number)))
+        Ok(frame.filter(|(header, _)| header.is_of(self.header.id)))
     }
 }
 
 /// Whether the file of a segment is another one's by now, so that what is not there is gone, not damaged. A reader
 /// beside the writer may find it so: a header is written before any frame is written over.
 pub(super) fn is_gone(file: &dyn DiskFile, number: u64) -> bool {
-    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let mut bytes = [0; SEGMENT_HEADER_BYTES_1];
     file.read_at(&mut bytes, 0).is_ok() && bytes[16..24] != number.to_le_bytes()
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::disk::SyncPoint;
 use super::follow::durable_bytes;
-use super::frame::{Frame, Place};
+use super::frame::{Frame, Place, SegmentId};
 use super::index::Indexed;
 use super::layout;
 use super::segment::{Segment, SegmentHeader};
@@ -217,12 +217,17 @@ impl Writer {
     /// spare file has, is not free any more; the next segment is reserved as a whole.
     fn takes(&self, bytes: u64) -> u64 {
         let segment_bytes = self.shared.options.segment_bytes;
-        if self.end + bytes > segment_bytes {
+        if self.rolls(bytes) {
             let spare_bytes = self.shared.spares.next_bytes();
             bytes.max(segment_bytes).saturating_sub(spare_bytes)
         } else {
             (self.end + bytes).saturating_sub(self.segment.reserved.max(self.end))
         }
+    }
+
+    /// Whether a group of so many bytes begins another segment.
+    fn rolls(&self, bytes: u64) -> bool {
+        self.end + bytes > self.shared.options.segment_bytes && self.end > self.segment.header.bytes
     }
 
     /// Asks how much of the disk is free. When it is less than what is needed, the spare files go.
@@ -238,11 +243,8 @@ impl Writer {
             free.map_err(|error| poisoned("statvfs", &options.directory, &error))
         };
         self.free_bytes = free_bytes()?;
-        if self.free_bytes < needed {
-            let removed = spares.remove_all(&**disk);
-            if removed.map_err(|error| poisoned("remove a spare file", &options.directory, &error))? {
-                self.free_bytes = free_bytes()?;
-            }
+        if self.free_bytes < needed && spares.remove_all(&**disk) {
+            self.free_bytes = free_bytes()?;
         }
         Ok(())
     }
@@ -250,11 +252,12 @@ impl Writer {
     /// Writes the requests' records and makes them durable; gives each request's positions.
     fn write(&mut self, requests: &[Request]) -> Result<Vec<Vec<Position>>, AppendError> {
         let bytes: u64 = requests.iter().map(|request| request.bytes() as u64).sum();
-        if self.end + bytes > self.shared.options.segment_bytes && self.end > self.segment.header.bytes {
+        if self.rolls(bytes) {
             self.roll()?;
         }
+        let SegmentId { number, secret } = self.segment.header.id;
         let durable = Place {
-            segment: self.segment.header.number,
+            segment: number,
             byte: self.end,
         };
         self.buffer.clear();
@@ -274,6 +277,7 @@ impl Writer {
                     left_in_group,
                     generation,
                     durable,
+                    secret,
                     payload,
                 }
                 .write(&mut self.buffer);
@@ -300,7 +304,7 @@ impl Writer {
 
     /// Lets readers see what is durable now: those of this process, then those of others.
     fn publish(&self, places: &[(&StreamName, u64)]) {
-        let number = self.segment.header.number;
+        let number = self.segment.header.id.number;
         let mut index = lock(&self.shared.index);
         if let Some(active) = index.segments.get_mut(&number) {
             places.iter().for_each(|(stream, byte)| active.add(stream, *byte));
@@ -329,7 +333,7 @@ impl Writer {
     fn roll(&mut self) -> Result<(), AppendError> {
         let directory = &self.shared.options.directory;
         let header = SegmentHeader {
-            number: self.segment.header.number + 1,
+            id: SegmentId::new(self.segment.header.id.number + 1),
             generation: self.generation,
             previous_end: self.end,
             journal: self.segment.header.journal,
@@ -337,10 +341,11 @@ impl Writer {
             starts: self.ends.clone(),
             bytes: 0,
         };
-        let path = layout::segment(directory, header.number);
+        let path = layout::segment(directory, header.id.number);
         let allocate = self.shared.options.segment_bytes;
-        let spare = self.shared.spares.take().map(|spare| spare.path);
-        let next = Segment::create(&*self.shared.disk, directory, header, allocate, spare.as_deref());
+        let disk = &*self.shared.disk;
+        let spare = self.shared.spares.take(disk);
+        let next = Segment::create(disk, directory, header, allocate, spare);
         let next = next.map_err(|error| match error.kind() {
             std::io::ErrorKind::StorageFull => AppendError::DiskReserve {
                 free_bytes: self.shared.disk.free_bytes(directory).unwrap_or_default(),
@@ -352,7 +357,7 @@ impl Writer {
         self.end = next.header.bytes;
         self.segment = next.clone();
         let mut index = lock(&self.shared.index);
-        index.segments.insert(next.header.number, Indexed::empty(next));
+        index.segments.insert(next.header.id.number, Indexed::empty(next));
         metrics::gauge!("tidemill_journal_segments").set(index.segments.len() as f64);
         Ok(())
     }

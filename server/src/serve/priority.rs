@@ -8,7 +8,7 @@
 //! anything (I-5): when there is time for all, all get it.
 //!
 //! With less to do, the sink catches up, and encodes a row group now and then, which takes a processor for tens of
-//! milliseconds: then requests would wait for it, so it asks for the smallest share ([`sink::SinkThreads`]). No thread
+//! milliseconds: then requests would wait for it, so it asks for a smaller share still ([`sink::SinkThreads`]). No thread
 //! ever goes back to a larger share, as that needs rights; the work goes to other threads.
 
 use std::io;
@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// weighs about twice as much as another one.
 const NICER_BY: i32 = 3;
 
-/// How much nicer a sink that has caught up is, and the upkeep of tables: one of the threads of requests weighs about
+/// How much nicer a sink that has caught up is: one of the threads of requests weighs about
 /// five times as much as one of its threads. Tried with 0, 3, 10 and 19 (`benches/README.md`, half load).
 const LAST_NICER_BY: i32 = 10;
 

@@ -52,7 +52,7 @@ pub(super) struct Consumer {
     pub(super) seen: Option<Seen>,
     pub(super) options: Arc<LakeSinkOptions>,
     pub(super) threads: SinkThreads,
-    /// Whether the last look at the journal brought as much as one look may.
+    /// Whether the last look at the journal brought at least half of what one look may.
     pub(super) behind: bool,
     /// What it holds of the tail budget.
     pub(super) held: Held,

@@ -185,7 +185,7 @@ fn start_upkeep(
             turn: Arc::clone(&turn),
             stopping: stopping.clone(),
         };
-        upkeep.spawn_on(maintenance.run(), &threads.last);
+        upkeep.spawn_on(maintenance.run(), &threads.first);
     }
     upkeep.spawn_on(measure(progress.clone(), stopping.clone()), &threads.first);
     upkeep

@@ -11,9 +11,9 @@ use crate::SinkError;
 /// The runtimes of a lake sink. Made of one handle, both are that one.
 #[derive(Clone, Debug)]
 pub struct SinkThreads {
-    /// Runs the consumers, commits, and what is behind.
+    /// Runs the consumers, commits, the upkeep of the tables (it takes locks that commits wait for), and what is behind.
     pub first: Handle,
-    /// Encodes what is not behind, and looks after the tables. It may have to wait for everybody else, and still must get on.
+    /// Encodes the events of a stream that is not behind. It may have to wait for everybody else, and still must get on.
     pub last: Handle,
 }
 
