@@ -128,9 +128,14 @@ impl Default for Dictionaries {
 }
 
 impl Dictionaries {
+    /// A dictionary if it is there.
+    pub(super) fn kept(&self, name: &Name) -> Option<Arc<Texts>> {
+        self.0.get(name)
+    }
+
     /// A dictionary; `read` decodes it when it is not there.
     pub(super) fn get(&self, name: &Name, read: impl FnOnce() -> Option<Texts>) -> Option<Arc<Texts>> {
-        if let Some(texts) = self.0.get(name) {
+        if let Some(texts) = self.kept(name) {
             return Some(texts);
         }
         let texts = Arc::new(read()?);

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Schema};
+use memchr::memmem;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
@@ -218,6 +219,26 @@ impl<'a> Chunk<'a> {
 
     /// The texts that the column's pages have the numbers of.
     fn dictionary(&self) -> Option<Texts> {
+        self.with_dictionary_page(Texts::decode)
+    }
+
+    /// Whether bytes of the dictionary are those of one of `texts`. Where none are it has none of them; where some are
+    /// it may be that texts beside each other have them.
+    fn may_have(&self, texts: &[String]) -> Option<bool> {
+        let has = |page: &[u8], text: &String| memmem::find(page, text.as_bytes()).is_some();
+        self.with_dictionary_page(|page, _| Some(texts.iter().any(|text| has(page, text))))
+    }
+
+    /// Whether all of its pages have numbers of the dictionary.
+    fn is_numbers(&self) -> bool {
+        let encodings = self.meta.page_encoding_stats_mask();
+        encodings.is_some_and(|used| {
+            used.is_only(Encoding::RLE_DICTIONARY) || used.is_only(Encoding::PLAIN_DICTIONARY)
+        })
+    }
+
+    /// Gives the bytes of the dictionary, and how many texts it has.
+    fn with_dictionary_page<T>(&self, see: impl FnOnce(&[u8], usize) -> Option<T>) -> Option<T> {
         let offset = self.meta.dictionary_page_offset()?;
         let end = self.locations.first()?.offset;
         let bytes = self.bytes(offset, i32::try_from(end.checked_sub(offset)?).ok()?)?;
@@ -225,7 +246,7 @@ impl<'a> Chunk<'a> {
         if !matches!(header.encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
             return None;
         }
-        Texts::decode(self.inflated(&bytes, &header)?.whole()?, header.values)
+        see(self.inflated(&bytes, &header)?.whole()?, header.values)
     }
 
     fn bytes(&self, offset: i64, count: i32) -> Option<Vec<u8>> {

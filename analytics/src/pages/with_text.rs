@@ -9,6 +9,9 @@ use parquet::basic::Encoding;
 use super::hybrid::Hybrid;
 use super::{Chunk, Header, Kind, Pages, levels};
 
+/// Most texts that are looked for among the bytes of a dictionary, one after the other.
+const SOUGHT_MAX: usize = 4;
+
 impl Pages {
     /// Goes through the rows of a row group: `see` gets runs of them, and whether their text in the column of that
     /// number is one of `texts`. `None` when the general reader is needed; what was seen is of no meaning then.
@@ -22,8 +25,22 @@ impl Pages {
         mut see: impl FnMut(bool, usize),
     ) -> Option<()> {
         let chunk = Chunk::new(&Arc::from(path), file, footer, group, column)?;
-        let dictionary = self.dictionaries.get(&chunk.name, || chunk.dictionary())?;
+        let kept = self.dictionaries.kept(&chunk.name);
+        // A bloom filter says yes a few times in a hundred where it should not, and nobody needs a hundred thousand texts
+        // decoded to see that one is not among their bytes.
+        if kept.is_none() && texts.len() <= SOUGHT_MAX && chunk.is_numbers() && !chunk.may_have(texts)? {
+            see(false, chunk.rows);
+            return Some(());
+        }
+        let dictionary = match kept {
+            Some(kept) => kept,
+            None => self.dictionaries.get(&chunk.name, || chunk.dictionary())?,
+        };
         let are = dictionary.are(texts);
+        if !are.contains(&true) && chunk.is_numbers() {
+            see(false, chunk.rows);
+            return Some(());
+        }
         let mut one = are
             .iter()
             .enumerate()
