@@ -315,14 +315,18 @@ async fn spare_files_are_given_up_when_the_disk_is_nearly_full() {
     assert!(disk.count("spare") > 0, "the script removes no segment");
     disk.set_free_bytes(1 << 19);
     let mut refused = false;
-    while !refused {
+    for _ in 0..500 {
         // The system is asked a few times a second.
         match journal.append(vec![batch("a", 0, 1)]).await {
             Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-            Err(AppendError::DiskReserve { .. }) => refused = true,
+            Err(AppendError::DiskReserve { .. }) => {
+                refused = true;
+                break;
+            }
             Err(error) => panic!("{error}"),
         }
     }
+    assert!(refused, "the reserve is not kept");
     assert_eq!(disk.count("spare"), 0);
     store(&disk, &journal).await;
     assert_eq!(
