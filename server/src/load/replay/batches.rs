@@ -15,6 +15,10 @@ use super::source::{Chunk, Chunks, SourceError};
 /// Bytes of a chunk; batches that are at least a quarter of it have chunks of their own size.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// The same where batches have an intended start: the first batch of a chunk is late for as long as it takes to make,
+/// and a MiB of generated events takes a millisecond.
+const PACED_CHUNK_BYTES: usize = 64 << 10;
+
 /// Most batches that are handed over at once: waking a task for each of them would cost more than they do.
 const GROUP_BATCHES: usize = 256;
 
@@ -70,12 +74,17 @@ impl Batches {
         let bytes_max = options.batch_bytes_max();
         let by_bytes = events_max == u64::MAX && bytes_max >= CHUNK_BYTES / 4;
         let recorded = matches!(options.pace, Pace::Recorded { .. });
+        let chunk_bytes = match options.pace {
+            _ if by_bytes => bytes_max,
+            Pace::FullSpeed => CHUNK_BYTES,
+            Pace::Rate(_) | Pace::Recorded { .. } => PACED_CHUNK_BYTES,
+        };
         Ok(Self {
             source: Chunks::open(&options.source, recorded)?,
             schedule: Schedule::new(&options.pace),
             events_max,
             bytes_max,
-            chunk_bytes: if by_bytes { bytes_max } else { CHUNK_BYTES },
+            chunk_bytes,
             window: options.batch.is_none() && options.pace != Pace::FullSpeed,
             chunk: Chunk::default(),
             start: 0,
@@ -188,7 +197,7 @@ impl Batches {
             self.chunk_bytes = (self.chunk_bytes * 2).min(self.bytes_max.max(CHUNK_BYTES));
         }
         // Something new must fit as well, or a batch of the largest size would ask for nothing for ever.
-        let size = self.chunk_bytes.max(carry + CHUNK_BYTES / 4);
+        let size = self.chunk_bytes.max(carry + PACED_CHUNK_BYTES / 4);
         let taken = self.chunk.bytes.slice(self.start..self.at);
         self.chunk = self.source.next(&taken, size)?;
         self.start = 0;

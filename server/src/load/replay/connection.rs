@@ -1,6 +1,9 @@
 //! One HTTP/1.1 connection that is kept open, and opened again when it is gone.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,12 +11,12 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{self, SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::options::Target;
+use crate::load::endpoint;
 
 /// Largest answer that is read: a thousand described rejects with the longest messages are far smaller.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -25,11 +28,15 @@ pub(super) struct Connection {
     answer_timeout: Duration,
 }
 
-/// An open one, with the task that moves its bytes; dropping it closes the socket.
+/// An open one; dropping it closes the socket.
 struct Live {
     requests: SendRequest<Full<Bytes>>,
-    _driver: JoinSet<()>,
+    /// Moves its bytes when it is polled, until it ends. It has no task of its own, which other threads would have to
+    /// be woken for with every request.
+    driver: Option<Driver>,
 }
+
+type Driver = Pin<Box<http1::Connection<TokioIo<Box<dyn endpoint::Connection>>, Full<Bytes>>>>;
 
 /// What the server answered.
 #[derive(Debug)]
@@ -98,15 +105,16 @@ impl Connection {
                 Some(live) => live,
                 closed => closed.insert(connect(&self.target).await.map_err(SendError::NotSent)?),
             };
-            if let Err(error) = live.requests.ready().await {
+            let Live { requests, driver } = live;
+            if let Err(error) = driven(driver, requests.ready()).await {
                 self.live = None;
                 if reused {
                     continue;
                 }
                 return Err(SendError::NotSent(error.to_string()));
             }
-            match live.requests.try_send_request(request).await {
-                Ok(response) => return read(response).await,
+            match driven(driver, requests.try_send_request(request)).await {
+                Ok(response) => return driven(driver, read(response)).await,
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if reused => {
                         self.live = None;
@@ -134,15 +142,28 @@ async fn connect(target: &Target) -> Result<Live, String> {
     let (requests, connection) = handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
-    let mut driver = JoinSet::new();
-    driver.spawn(async move {
-        // An error reaches whoever waits for the answer.
-        let _ = connection.await;
-    });
     Ok(Live {
         requests,
-        _driver: driver,
+        driver: Some(Box::pin(connection)),
     })
+}
+
+/// Waits for what a connection brings, and moves the connection's bytes meanwhile.
+async fn driven<T>(driver: &mut Option<Driver>, brought: impl Future<Output = T>) -> T {
+    let mut brought = pin!(brought);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = brought.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if let Some(connection) = driver
+            && connection.as_mut().poll(context).is_ready()
+        {
+            // An error reaches whoever waits for the answer.
+            *driver = None;
+        }
+        brought.as_mut().poll(context)
+    })
+    .await
 }
 
 async fn read(response: http::Response<Incoming>) -> Result<Reply, SendError> {

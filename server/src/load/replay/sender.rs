@@ -118,7 +118,7 @@ impl Sender {
     }
 
     /// The next batch; the reader hands it over at its intended start.
-    async fn take(&self) -> Option<Batch> {
+    async fn take(&mut self) -> Option<Batch> {
         let shared = &self.shared;
         tokio::select! {
             biased;
@@ -163,14 +163,14 @@ impl Sender {
     }
 
     /// Whether the pause went by without a stop.
-    async fn pause(&self, wait: Duration) -> bool {
+    async fn pause(&mut self, wait: Duration) -> bool {
         tokio::select! {
             () = self.shared.stop.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
         }
     }
 
-    async fn note(&self, entry: Entry) -> std::io::Result<()> {
+    async fn note(&mut self, entry: Entry) -> std::io::Result<()> {
         match &self.shared.ledger {
             Some(ledger) => ledger.write(entry).await,
             None => Ok(()),
