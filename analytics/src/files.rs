@@ -97,6 +97,11 @@ impl Files {
             .with_texts(&path.to_string_lossy(), file, footer, place, texts, see)
     }
 
+    /// Whether the texts of a column of a row group are in memory.
+    pub(crate) fn keeps_texts(&self, path: &Path, place: (usize, usize)) -> bool {
+        self.pages.keeps_texts(&path.to_string_lossy(), place)
+    }
+
     /// The parts of a file, from row `from` on, that can hold a row that passes: (first row, rows), in order.
     /// Says so by the bounds of the column `time` in each page, or in each row group of a file without a page
     /// index; `passes` gets them, or nothing where they are not known.

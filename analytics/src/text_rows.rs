@@ -231,25 +231,27 @@ impl TextCondition {
             .iter()
             .position(|column| column.column_path().string() == self.column)?;
         let file = open(path).ok()?;
-        if let Some(texts) = &self.texts
-            && let Some(filter) = bloom_filter(&file, &columns[leaf])
-            && !texts.iter().any(|text| filter.check(text.as_str()))
-        {
-            return Some(Part::Some(vec![RowSelector::skip(rows)]));
-        }
-        columns[leaf].dictionary_page_offset()?;
         if let Some(texts) = &self.texts {
+            let place = (number, leaf);
+            // Texts that are in memory are quicker to look through than a filter to read, and are never wrong.
+            let known = self.texts_pass && files.keeps_texts(path, place);
+            if !known
+                && let Some(filter) = bloom_filter(&file, &columns[leaf])
+                && !texts.iter().any(|text| filter.check(text.as_str()))
+            {
+                return Some(Part::Some(vec![RowSelector::skip(rows)]));
+            }
             let mut runs = Runs::default();
+            let see = |passes, rows| runs.add(passes, rows);
             if self.texts_pass
                 && files
-                    .with_texts((path, &file), footer, (number, leaf), texts, |passes, rows| {
-                        runs.add(passes, rows);
-                    })
+                    .with_texts((path, &file), footer, place, texts, see)
                     .is_some()
             {
                 return runs.part(rows);
             }
         }
+        columns[leaf].dictionary_page_offset()?;
         let options = ArrowReaderOptions::new().with_schema(numbers_of(footer.schema(), &self.column));
         let numbered = ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options).ok()?;
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, numbered)

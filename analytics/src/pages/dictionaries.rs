@@ -4,7 +4,7 @@
 //! event would cost more than everything else that the event needs. Uuids are kept as 16 bytes. What does not fit into
 //! the bound is decoded each time: slower, and the same answer.
 
-use std::collections::HashSet;
+use std::iter;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -80,24 +80,27 @@ impl Texts {
         Some(())
     }
 
-    /// Of each number whether its text is one of `wanted`.
-    pub(super) fn are(&self, wanted: &[String]) -> Vec<bool> {
+    /// How many texts there are.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Uuids(uuids) => uuids.len(),
+            Self::Any { ends, .. } => ends.len(),
+        }
+    }
+
+    /// The numbers of those texts that are among `wanted`, in order.
+    pub(super) fn numbers_of(&self, wanted: &[String]) -> Vec<usize> {
         match self {
             Self::Uuids(uuids) => {
-                let wanted: HashSet<_> = wanted
-                    .iter()
-                    .filter_map(|text| canonical(text.as_bytes()))
-                    .collect();
-                uuids.iter().map(|uuid| wanted.contains(uuid)).collect()
+                let wanted = wanted.iter().filter_map(|text| canonical(text.as_bytes()));
+                places_of(uuids.iter(), wanted.collect::<Vec<_>>().iter())
             }
             Self::Any { ends, bytes } => {
-                let wanted: HashSet<_> = wanted.iter().map(String::as_bytes).collect();
-                let mut begin = 0;
-                let is_wanted = |end: &u32| {
-                    let text = bytes.get(std::mem::replace(&mut begin, *end as usize)..*end as usize);
-                    text.is_some_and(|text| wanted.contains(text))
-                };
-                ends.iter().map(is_wanted).collect()
+                let begins = iter::once(0).chain(ends.iter().copied());
+                let texts = begins
+                    .zip(ends)
+                    .map(|(begin, end)| bytes.get(begin as usize..*end as usize).unwrap_or_default());
+                places_of(texts, wanted.iter().map(String::as_bytes))
             }
         }
     }
@@ -108,6 +111,22 @@ impl Texts {
             Self::Any { ends, bytes } => ends.len() * 4 + bytes.capacity(),
         }
     }
+}
+
+/// Where among `all` those are that are wanted.
+fn places_of<T: Eq + Ord>(all: impl Iterator<Item = T>, wanted: impl Iterator<Item = T>) -> Vec<usize> {
+    let mut wanted: Vec<T> = wanted.collect();
+    wanted.sort_unstable();
+    let all = all.enumerate();
+    let found: Vec<_> = match &wanted[..] {
+        // Usually one is, and comparing with it is all that a search would do first.
+        [one] => all.filter(|(_, text)| text == one).map(|(at, _)| at).collect(),
+        several => all
+            .filter(|(_, text)| several.binary_search(text).is_ok())
+            .map(|(at, _)| at)
+            .collect(),
+    };
+    found
 }
 
 /// The uuid whose only text this is.
@@ -135,13 +154,15 @@ impl Dictionaries {
 
     /// A dictionary; `read` decodes it when it is not there.
     pub(super) fn get(&self, name: &Name, read: impl FnOnce() -> Option<Texts>) -> Option<Arc<Texts>> {
-        if let Some(texts) = self.kept(name) {
-            return Some(texts);
-        }
-        let texts = Arc::new(read()?);
+        self.kept(name).or_else(|| Some(self.keep(name, read()?)))
+    }
+
+    /// Keeps one that was not there, if there is room.
+    pub(super) fn keep(&self, name: &Name, texts: Texts) -> Arc<Texts> {
+        let texts = Arc::new(texts);
         self.0
             .keep(name.clone(), Arc::clone(&texts), bytes_of(name, &texts));
-        Some(texts)
+        texts
     }
 }
 

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Encoding;
 
-use super::hybrid::Hybrid;
+use super::hybrid::{Hybrid, Numbers};
 use super::{Chunk, Header, Kind, Pages, levels};
 
 /// Most texts that are looked for among the bytes of a dictionary, one after the other.
 const SOUGHT_MAX: usize = 4;
 
 impl Pages {
+    /// Whether the dictionary of a column of that number is in memory.
+    pub(crate) fn keeps_texts(&self, path: &str, (group, column): (usize, usize)) -> bool {
+        self.dictionaries.kept(&(path.into(), group, column)).is_some()
+    }
+
     /// Goes through the rows of a row group: `see` gets runs of them, and whether their text in the column of that
     /// number is one of `texts`. `None` when the general reader is needed; what was seen is of no meaning then.
     pub(crate) fn with_texts(
@@ -34,40 +39,15 @@ impl Pages {
         }
         let dictionary = match kept {
             Some(kept) => kept,
-            None => self.dictionaries.get(&chunk.name, || chunk.dictionary())?,
+            None => self.dictionaries.keep(&chunk.name, chunk.dictionary()?),
         };
-        let are = dictionary.are(texts);
-        if !are.contains(&true) && chunk.is_numbers() {
+        let wanted = dictionary.numbers_of(texts);
+        if wanted.is_empty() && chunk.is_numbers() {
             see(false, chunk.rows);
             return Some(());
         }
-        let mut one = are
-            .iter()
-            .enumerate()
-            .filter(|(_, is)| **is)
-            .map(|(number, _)| number);
-        let one = match (one.next(), one.next()) {
-            (Some(one), None) => u32::try_from(one).ok(),
-            _ => None,
-        };
         // Pages that are not of numbers may have it all the same, so they are looked through in any case.
-        let (mut others, mut damaged) = (0, false);
-        let mut look = |number: Option<u32>| {
-            let is = match (number, one) {
-                (Some(number), Some(one)) => number == one,
-                (Some(number), None) => are.get(number as usize).copied().unwrap_or_else(|| {
-                    damaged = true;
-                    false
-                }),
-                (None, _) => false,
-            };
-            if is {
-                see(false, std::mem::take(&mut others));
-                see(true, 1);
-            } else {
-                others += 1;
-            }
-        };
+        let mut seen = Seen::new(Wanted::of(&wanted, dictionary.count()), see);
         let optional = chunk.meta.column_descr().max_def_level() == 1;
         for page in chunk.pages() {
             let (location, rows) = page?;
@@ -89,18 +69,104 @@ impl Pages {
             let (width, numbers) = page.whole()?.get(at..)?.split_first()?;
             let mut numbers = Hybrid::new(numbers, usize::from(*width))?;
             if valid.iter().all(|valid| *valid) {
-                numbers.next(rows.len(), |number| look(Some(number)))?;
+                numbers.several(rows.len(), |numbers| seen.numbers(&numbers))?;
                 continue;
             }
             for valid in valid {
                 if valid {
-                    numbers.next(1, |number| look(Some(number)))?;
+                    numbers.several(1, |numbers| seen.numbers(&numbers))?;
                 } else {
-                    look(None);
+                    seen.rows(false, 1);
                 }
             }
         }
-        see(false, others);
-        (!damaged).then_some(())
+        seen.end()
+    }
+}
+
+/// The numbers that are looked for.
+enum Wanted {
+    One(u32),
+    /// Of each number of the dictionary whether it is.
+    Are(Vec<bool>),
+}
+
+impl Wanted {
+    /// Those of `numbers`, of a dictionary of so many texts.
+    fn of(numbers: &[usize], count: usize) -> Self {
+        if let [one] = numbers
+            && let Ok(one) = u32::try_from(*one)
+        {
+            return Self::One(one);
+        }
+        let mut are = vec![false; count];
+        numbers.iter().for_each(|number| are[*number] = true);
+        Self::Are(are)
+    }
+
+    /// Nothing for a number that the dictionary does not have.
+    fn has(&self, number: u32) -> Option<bool> {
+        match self {
+            Self::One(one) => Some(number == *one),
+            Self::Are(are) => are.get(number as usize).copied(),
+        }
+    }
+}
+
+/// Puts rows together that are alike before they are seen.
+struct Seen<F> {
+    wanted: Wanted,
+    see: F,
+    /// Rows that have none of the texts, and were not told yet.
+    others: usize,
+    damaged: bool,
+}
+
+impl<F: FnMut(bool, usize)> Seen<F> {
+    fn new(wanted: Wanted, see: F) -> Self {
+        Self {
+            wanted,
+            see,
+            others: 0,
+            damaged: false,
+        }
+    }
+
+    fn numbers(&mut self, numbers: &Numbers<'_>) {
+        match (numbers, &self.wanted) {
+            (Numbers::Same(number, count), wanted) => match wanted.has(*number) {
+                Some(is) => self.rows(is, *count),
+                None => self.damaged = true,
+            },
+            // Hardly any block of numbers has the one; to see that takes a compare of several at once.
+            (Numbers::Each(numbers), Wanted::One(one))
+                if !numbers.iter().fold(false, |has, number| has | (number == one)) =>
+            {
+                self.others += numbers.len();
+            }
+            (Numbers::Each(numbers), _) => {
+                for number in *numbers {
+                    match self.wanted.has(*number) {
+                        Some(is) => self.rows(is, 1),
+                        None => self.damaged = true,
+                    }
+                }
+            }
+        }
+    }
+
+    fn rows(&mut self, are: bool, count: usize) {
+        if are {
+            (self.see)(false, std::mem::take(&mut self.others));
+            (self.see)(true, count);
+        } else {
+            self.others += count;
+        }
+    }
+
+    /// What is left; nothing when it makes no sense.
+    fn end(mut self) -> Option<()> {
+        (self.see)(false, self.others);
+        (!self.damaged).then_some(())
     }
 }
