@@ -91,10 +91,23 @@ impl Files {
         footer: &ArrowReaderMetadata,
         place: (usize, usize),
         texts: &[String],
-        see: impl FnMut(bool, usize),
+        see: impl FnMut(bool, usize) -> Option<()>,
     ) -> Option<()> {
         self.pages
             .with_texts(&path.to_string_lossy(), file, footer, place, texts, see)
+    }
+
+    /// The same, as [`Pages::with_passing_texts`] does.
+    pub(crate) fn with_passing_texts(
+        &self,
+        (path, file): (&Path, &File),
+        footer: &ArrowReaderMetadata,
+        place: (usize, usize),
+        judge: impl FnOnce(&ArrayRef) -> Option<(Vec<bool>, bool)>,
+        see: impl FnMut(bool, usize) -> Option<()>,
+    ) -> Option<()> {
+        self.pages
+            .with_passing_texts(&path.to_string_lossy(), file, footer, place, judge, see)
     }
 
     /// Whether the texts of a column of a row group are in memory.

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -24,18 +23,13 @@ use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use futures::{StreamExt, TryStreamExt, stream};
 use lake::FileLocation;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection, RowSelector};
 use parquet::bloom_filter::Sbbf;
 use parquet::file::metadata::ColumnChunkMetaData;
 use tokio::runtime::Handle;
 
 use crate::files::{Files, bloom_filter_of, open};
 
-/// Rows whose numbers are decoded at once.
-const BATCH_ROWS: usize = 65_536;
 /// Where more than one row in so many can pass, nearly each page of the other columns is read all the same.
 const SHARE_MIN: usize = if cfg!(test) { 4 } else { 64 };
 /// Most runs of rows that one scan is told, of 16 bytes each; the files after them are read as ever.
@@ -231,8 +225,8 @@ impl TextCondition {
             .iter()
             .position(|column| column.column_path().string() == self.column)?;
         let file = open(path).ok()?;
+        let place = (number, leaf);
         if let Some(texts) = &self.texts {
-            let place = (number, leaf);
             // Texts that are in memory are quicker to look through than a filter to read, and are never wrong.
             let known = self.texts_pass && files.keeps_texts(path, place);
             if !known
@@ -241,57 +235,23 @@ impl TextCondition {
             {
                 return Some(Part::Some(vec![RowSelector::skip(rows)]));
             }
-            let mut runs = Runs::default();
-            let see = |passes, rows| runs.add(passes, rows);
-            if self.texts_pass
-                && files
-                    .with_texts((path, &file), footer, place, texts, see)
-                    .is_some()
-            {
-                return runs.part(rows);
-            }
         }
-        columns[leaf].dictionary_page_offset()?;
-        let options = ArrowReaderOptions::new().with_schema(numbers_of(footer.schema(), &self.column));
-        let numbered = ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options).ok()?;
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, numbered)
-            .with_projection(ProjectionMask::leaves(footer.parquet_schema(), [leaf]))
-            .with_row_groups(vec![number])
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .ok()?;
-        let absent = self.judge(&new_null_array(&DataType::Utf8, 1))?.pop()?;
-        let mut judged: Option<(ArrayRef, Vec<bool>)> = None;
         let mut runs = Runs::default();
-        for batch in batches {
-            let batch = batch.ok()?;
-            let column = batch.column(0).as_dictionary_opt::<Int32Type>()?;
-            let texts = column.values();
-            if judged.is_none() && texts.len() <= rows / 2 {
-                // What cannot be judged here, as a text that is no number, the engine meets where it asks itself.
-                judged = self.judge(texts).map(|passes| (Arc::clone(texts), passes));
+        let see = |passes, count| {
+            runs.add(passes, count);
+            (runs.selected <= rows / SHARE_MIN).then_some(())
+        };
+        match &self.texts {
+            Some(texts) if self.texts_pass => {
+                files.with_texts((path, &file), footer, place, texts, see)?;
             }
-            // Another dictionary is one that was made of plain pages: the file's own was too small.
-            let (known, passes) = judged.as_ref()?;
-            if !known.to_data().ptr_eq(&texts.to_data()) {
-                return None;
-            }
-            let keys = column.keys();
-            let passes = |key: i32| passes.get(key as usize).copied();
-            match keys.nulls() {
-                None => {
-                    for key in keys.values() {
-                        runs.push(passes(*key)?);
-                    }
-                }
-                Some(_) => {
-                    for key in keys {
-                        runs.push(key.map_or(Some(absent), passes)?);
-                    }
-                }
-            }
-            if runs.selected > rows / SHARE_MIN {
-                return None;
+            // What cannot be judged here, as a text that is no number, the engine meets where it asks itself.
+            _ => {
+                let judge = |texts: &ArrayRef| {
+                    let absent = self.judge(&new_null_array(&DataType::Utf8, 1))?.pop()?;
+                    Some((self.judge(texts)?, absent))
+                };
+                files.with_passing_texts((path, &file), footer, place, judge, see)?;
             }
         }
         runs.part(rows)
@@ -362,19 +322,6 @@ fn texts(filter: &Expr) -> Option<Vec<String>> {
     Some(texts)
 }
 
-/// Columns of a file, of which a text column is read as numbers of its dictionaries.
-pub(crate) fn numbers_of(columns: &Schema, text: &str) -> SchemaRef {
-    let numbers = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    let fields = columns.fields().iter().map(|field| {
-        if field.name() == text {
-            Arc::new(field.as_ref().clone().with_data_type(numbers.clone()))
-        } else {
-            Arc::clone(field)
-        }
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
 /// Rows that are selected or skipped, as runs of them.
 #[derive(Default)]
 struct Runs {
@@ -385,11 +332,6 @@ struct Runs {
 }
 
 impl Runs {
-    #[inline]
-    fn push(&mut self, passes: bool) {
-        self.add(passes, 1);
-    }
-
     #[inline]
     fn add(&mut self, passes: bool, rows: usize) {
         if passes != self.passes {

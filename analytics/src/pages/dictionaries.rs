@@ -7,6 +7,8 @@
 use std::iter;
 use std::sync::Arc;
 
+use arrow_array::{ArrayRef, StringArray};
+use arrow_buffer::OffsetBuffer;
 use uuid::Uuid;
 
 use crate::cache::Cache;
@@ -78,6 +80,20 @@ impl Texts {
             }
         }
         Some(())
+    }
+
+    /// All of them.
+    pub(super) fn array(&self) -> Option<ArrayRef> {
+        let mut offsets = Vec::with_capacity(self.count() + 1);
+        offsets.push(0);
+        let mut bytes = Vec::new();
+        for number in 0..u32::try_from(self.count()).ok()? {
+            self.append(number, &mut bytes)?;
+            offsets.push(i32::try_from(bytes.len()).ok()?);
+        }
+        let offsets = OffsetBuffer::new(offsets.into());
+        // Checks that it is UTF-8.
+        Some(Arc::new(StringArray::try_new(offsets, bytes.into(), None).ok()?))
     }
 
     /// How many texts there are.

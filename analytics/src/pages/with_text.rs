@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Encoding;
 
@@ -19,7 +20,8 @@ impl Pages {
     }
 
     /// Goes through the rows of a row group: `see` gets runs of them, and whether their text in the column of that
-    /// number is one of `texts`. `None` when the general reader is needed; what was seen is of no meaning then.
+    /// number is one of `texts`. `None` when `see` says so, or when the general reader is needed; what was seen is of no
+    /// meaning then.
     pub(crate) fn with_texts(
         &self,
         path: &str,
@@ -27,31 +29,64 @@ impl Pages {
         footer: &ArrowReaderMetadata,
         (group, column): (usize, usize),
         texts: &[String],
-        mut see: impl FnMut(bool, usize),
+        mut see: impl FnMut(bool, usize) -> Option<()>,
     ) -> Option<()> {
         let chunk = Chunk::new(&Arc::from(path), file, footer, group, column)?;
         let kept = self.dictionaries.kept(&chunk.name);
         // A bloom filter says yes a few times in a hundred where it should not, and nobody needs a hundred thousand texts
         // decoded to see that one is not among their bytes.
         if kept.is_none() && texts.len() <= SOUGHT_MAX && chunk.is_numbers() && !chunk.may_have(texts)? {
-            see(false, chunk.rows);
-            return Some(());
+            return see(false, chunk.rows);
         }
         let dictionary = match kept {
             Some(kept) => kept,
             None => self.dictionaries.keep(&chunk.name, chunk.dictionary()?),
         };
-        let wanted = dictionary.numbers_of(texts);
-        if wanted.is_empty() && chunk.is_numbers() {
-            see(false, chunk.rows);
-            return Some(());
+        let numbers = dictionary.numbers_of(texts);
+        if numbers.is_empty() && chunk.is_numbers() {
+            return see(false, chunk.rows);
         }
         // Pages that are not of numbers may have it all the same, so they are looked through in any case.
-        let mut seen = Seen::new(Wanted::of(&wanted, dictionary.count()), see);
-        let optional = chunk.meta.column_descr().max_def_level() == 1;
-        for page in chunk.pages() {
+        chunk.look_through(Wanted::of(&numbers, dictionary.count()), false, see)
+    }
+
+    /// As [`Pages::with_texts`], of the rows that pass: `judge` is given the texts of the row group, fewer than
+    /// half as many as there are rows, and says of each of them, and of a row without one, whether it does.
+    pub(crate) fn with_passing_texts(
+        &self,
+        path: &str,
+        file: &File,
+        footer: &ArrowReaderMetadata,
+        (group, column): (usize, usize),
+        judge: impl FnOnce(&ArrayRef) -> Option<(Vec<bool>, bool)>,
+        mut see: impl FnMut(bool, usize) -> Option<()>,
+    ) -> Option<()> {
+        let chunk = Chunk::new(&Arc::from(path), file, footer, group, column)?;
+        let dictionary = self.dictionaries.get(&chunk.name, || chunk.dictionary())?;
+        if dictionary.count() > chunk.rows / 2 {
+            return None;
+        }
+        let (pass, absent_passes) = judge(&dictionary.array()?)?;
+        if !absent_passes && !pass.contains(&true) && chunk.is_numbers() {
+            return see(false, chunk.rows);
+        }
+        chunk.look_through(Wanted::Are(pass), absent_passes, see)
+    }
+}
+
+impl Chunk<'_> {
+    /// Goes through the rows, each of which has the number of a text, or none.
+    fn look_through(
+        &self,
+        wanted: Wanted,
+        absent_wanted: bool,
+        see: impl FnMut(bool, usize) -> Option<()>,
+    ) -> Option<()> {
+        let mut seen = Seen::new(wanted, see);
+        let optional = self.meta.column_descr().max_def_level() == 1;
+        for page in self.pages() {
             let (location, rows) = page?;
-            let bytes = chunk.bytes(location.offset, location.compressed_page_size)?;
+            let bytes = self.bytes(location.offset, location.compressed_page_size)?;
             let header = Header::read(&bytes).filter(|header| header.kind == Kind::Data)?;
             let is_numbers = matches!(
                 header.encoding,
@@ -60,7 +95,7 @@ impl Pages {
             if header.values != rows.end.checked_sub(rows.start)? || !is_numbers {
                 return None;
             }
-            let mut page = chunk.inflated(&bytes, &header)?;
+            let mut page = self.inflated(&bytes, &header)?;
             let (mut at, mut valid) = (0, Vec::new());
             if optional {
                 let mut levels = levels(&mut page, &mut at)?;
@@ -70,15 +105,16 @@ impl Pages {
             let mut numbers = Hybrid::new(numbers, usize::from(*width))?;
             if valid.iter().all(|valid| *valid) {
                 numbers.several(rows.len(), |numbers| seen.numbers(&numbers))?;
-                continue;
-            }
-            for valid in valid {
-                if valid {
-                    numbers.several(1, |numbers| seen.numbers(&numbers))?;
-                } else {
-                    seen.rows(false, 1);
+            } else {
+                for valid in valid {
+                    if valid {
+                        numbers.several(1, |numbers| seen.numbers(&numbers))?;
+                    } else {
+                        seen.rows(absent_wanted, 1);
+                    }
                 }
             }
+            (!seen.given_up).then_some(())?;
         }
         seen.end()
     }
@@ -104,6 +140,17 @@ impl Wanted {
         Self::Are(are)
     }
 
+    /// Whether one of them may be.
+    fn has_any(&self, numbers: &[u32]) -> bool {
+        match self {
+            Self::One(one) => numbers.iter().fold(false, |any, number| any | (number == one)),
+            Self::Are(are) => {
+                let is = |number: &u32| are.get(*number as usize).copied().unwrap_or(true);
+                numbers.iter().fold(false, |any, number| any | is(number))
+            }
+        }
+    }
+
     /// Nothing for a number that the dictionary does not have.
     fn has(&self, number: u32) -> Option<bool> {
         match self {
@@ -119,16 +166,17 @@ struct Seen<F> {
     see: F,
     /// Rows that have none of the texts, and were not told yet.
     others: usize,
-    damaged: bool,
+    /// A number is none of the dictionary's, or nobody wants to see more.
+    given_up: bool,
 }
 
-impl<F: FnMut(bool, usize)> Seen<F> {
+impl<F: FnMut(bool, usize) -> Option<()>> Seen<F> {
     fn new(wanted: Wanted, see: F) -> Self {
         Self {
             wanted,
             see,
             others: 0,
-            damaged: false,
+            given_up: false,
         }
     }
 
@@ -136,19 +184,15 @@ impl<F: FnMut(bool, usize)> Seen<F> {
         match (numbers, &self.wanted) {
             (Numbers::Same(number, count), wanted) => match wanted.has(*number) {
                 Some(is) => self.rows(is, *count),
-                None => self.damaged = true,
+                None => self.given_up = true,
             },
-            // Hardly any block of numbers has the one; to see that takes a compare of several at once.
-            (Numbers::Each(numbers), Wanted::One(one))
-                if !numbers.iter().fold(false, |has, number| has | (number == one)) =>
-            {
-                self.others += numbers.len();
-            }
+            // Hardly any of so many numbers is wanted, and that is seen soonest without a branch for each.
+            (Numbers::Each(numbers), wanted) if !wanted.has_any(numbers) => self.others += numbers.len(),
             (Numbers::Each(numbers), _) => {
                 for number in *numbers {
                     match self.wanted.has(*number) {
                         Some(is) => self.rows(is, 1),
-                        None => self.damaged = true,
+                        None => self.given_up = true,
                     }
                 }
             }
@@ -157,16 +201,16 @@ impl<F: FnMut(bool, usize)> Seen<F> {
 
     fn rows(&mut self, are: bool, count: usize) {
         if are {
-            (self.see)(false, std::mem::take(&mut self.others));
-            (self.see)(true, count);
+            let others = std::mem::take(&mut self.others);
+            let go_on = (self.see)(false, others).and_then(|()| (self.see)(true, count));
+            self.given_up |= go_on.is_none();
         } else {
             self.others += count;
         }
     }
 
-    /// What is left; nothing when it makes no sense.
     fn end(mut self) -> Option<()> {
-        (self.see)(false, self.others);
-        (!self.damaged).then_some(())
+        (!self.given_up).then_some(())?;
+        (self.see)(false, self.others)
     }
 }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::{DataType, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -37,7 +37,6 @@ use lake::FileLocation;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
 use crate::files::Files;
-use crate::text_rows::numbers_of;
 use exec::{Numbered, RowFilter, TextGroupsExec};
 
 /// Has groups by one text column found by number, where the scan can give numbers.
@@ -242,6 +241,19 @@ fn hinted(groups: &[FileGroup], column: &str, files: &Files) -> Option<Vec<FileG
     });
     let groups = groups.collect::<Option<Vec<_>>>()?;
     (with * 2 >= all).then_some(groups)
+}
+
+/// Columns of a file, of which a text column is read as numbers of its dictionaries.
+fn numbers_of(columns: &Schema, text: &str) -> SchemaRef {
+    let numbers = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let fields = columns.fields().iter().map(|field| {
+        if field.name() == text {
+            Arc::new(field.as_ref().clone().with_data_type(numbers.clone()))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// In how many row groups a column has a dictionary.
