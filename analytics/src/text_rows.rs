@@ -29,6 +29,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use tokio::runtime::Handle;
 
 use crate::files::{Files, bloom_filter_of, open};
+use crate::pages::has_numbers;
 
 /// Where more than one row in so many can pass, nearly each page of the other columns is read all the same.
 const SHARE_MIN: usize = if cfg!(test) { 4 } else { 64 };
@@ -225,10 +226,10 @@ impl TextCondition {
             .iter()
             .position(|column| column.column_path().string() == self.column)?;
         let file = open(path).ok()?;
-        let place = (number, leaf);
+        let (place, numbers) = ((number, leaf), has_numbers(&columns[leaf]));
         if let Some(texts) = &self.texts {
             // Texts that are in memory are quicker to look through than a filter to read, and are never wrong.
-            let known = self.texts_pass && files.keeps_texts(path, place);
+            let known = numbers && self.texts_pass && files.keeps_texts(path, place);
             if !known
                 && let Some(filter) = bloom_filter(&file, &columns[leaf])
                 && !texts.iter().any(|text| filter.check(text.as_str()))
@@ -236,6 +237,8 @@ impl TextCondition {
                 return Some(Part::Some(vec![RowSelector::skip(rows)]));
             }
         }
+        // Texts that are not in the dictionary lie in the pages, and all of them would have to be read.
+        numbers.then_some(())?;
         let mut runs = Runs::default();
         let see = |passes, count| {
             runs.add(passes, count);
@@ -327,34 +330,41 @@ fn texts(filter: &Expr) -> Option<Vec<String>> {
 struct Runs {
     selectors: Vec<RowSelector>,
     selected: usize,
+    /// The last run, which is not among the selectors yet.
     passes: bool,
     rows: usize,
+    /// Rows of every run.
+    all: usize,
 }
 
 impl Runs {
     #[inline]
     fn add(&mut self, passes: bool, rows: usize) {
+        if rows == 0 {
+            return;
+        }
         if passes != self.passes {
             self.turn();
         }
         self.rows += rows;
+        self.all += rows;
+        if passes {
+            self.selected += rows;
+        }
     }
 
     fn turn(&mut self) {
         match (self.rows, self.passes) {
             (0, _) => {}
-            (rows, true) => {
-                self.selected += rows;
-                self.selectors.push(RowSelector::select(rows));
-            }
+            (rows, true) => self.selectors.push(RowSelector::select(rows)),
             (rows, false) => self.selectors.push(RowSelector::skip(rows)),
         }
         (self.passes, self.rows) = (!self.passes, 0);
     }
 
-    /// What is read of a row group of so many rows, where that is little.
+    /// What is read of a row group of so many rows, where that is little and all of them were seen.
     fn part(mut self, rows: usize) -> Option<Part> {
         self.turn();
-        (self.selected <= rows / SHARE_MIN).then_some(Part::Some(self.selectors))
+        (self.selected <= rows / SHARE_MIN && self.all == rows).then_some(Part::Some(self.selectors))
     }
 }

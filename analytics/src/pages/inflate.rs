@@ -26,6 +26,8 @@ pub(super) struct Scratch {
 pub(super) enum PageBytes<'a> {
     /// As they lie in the file.
     Stored(&'a [u8]),
+    /// Inflated as a whole.
+    Whole(Vec<u8>),
     /// Inflated as far as somebody looked.
     Zstd {
         stored: &'a [u8],
@@ -47,7 +49,14 @@ impl Drop for PageBytes<'_> {
 }
 
 impl<'a> PageBytes<'a> {
-    /// Bytes that inflate to `total`.
+    /// A block of lz4 that inflates to `total`.
+    pub(super) fn lz4(stored: &[u8], total: usize) -> Option<Self> {
+        let mut bytes = vec![0; total];
+        let count = lz4_flex::block::decompress_into(stored, &mut bytes).ok()?;
+        (count == total).then_some(Self::Whole(bytes))
+    }
+
+    /// Bytes of zstd that inflate to `total`.
     pub(super) fn zstd(stored: &'a [u8], total: usize) -> Option<Self> {
         let scratch = KEPT.with_borrow_mut(Option::take);
         let mut scratch = match scratch {
@@ -71,6 +80,7 @@ impl<'a> PageBytes<'a> {
     pub(super) fn first(&mut self, wanted: usize) -> Option<&[u8]> {
         match self {
             Self::Stored(bytes) => (wanted <= bytes.len()).then_some(*bytes),
+            Self::Whole(bytes) => (wanted <= bytes.len()).then_some(bytes.as_slice()),
             Self::Zstd {
                 stored,
                 read,
@@ -108,6 +118,7 @@ impl<'a> PageBytes<'a> {
     pub(super) fn whole(&mut self) -> Option<&[u8]> {
         let total = match self {
             Self::Stored(bytes) => bytes.len(),
+            Self::Whole(bytes) => bytes.len(),
             Self::Zstd { total, .. } => *total,
         };
         self.first(total)

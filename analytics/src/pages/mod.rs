@@ -26,7 +26,7 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Schema};
 use memchr::memmem;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::{Compression, Encoding, Type as PhysicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::page_index::offset_index::PageLocation;
 
@@ -40,6 +40,8 @@ use inflate::PageBytes;
 pub(crate) const ROWS_MAX: usize = 16_384;
 /// Largest page, stored or inflated.
 const PAGE_BYTES_MAX: usize = 64 << 20;
+/// Most rows of a page that is looked through.
+const PAGE_ROWS_MAX: usize = 16 << 20;
 
 /// Reads rows, and keeps dictionaries.
 #[derive(Default)]
@@ -229,14 +231,6 @@ impl<'a> Chunk<'a> {
         self.with_dictionary_page(|page, _| Some(texts.iter().any(|text| has(page, text))))
     }
 
-    /// Whether all of its pages have numbers of the dictionary.
-    fn is_numbers(&self) -> bool {
-        let encodings = self.meta.page_encoding_stats_mask();
-        encodings.is_some_and(|used| {
-            used.is_only(Encoding::RLE_DICTIONARY) || used.is_only(Encoding::PLAIN_DICTIONARY)
-        })
-    }
-
     /// Gives the bytes of the dictionary, and how many texts it has.
     fn with_dictionary_page<T>(&self, see: impl FnOnce(&[u8], usize) -> Option<T>) -> Option<T> {
         let offset = self.meta.dictionary_page_offset()?;
@@ -265,9 +259,20 @@ impl<'a> Chunk<'a> {
         match self.meta.compression() {
             Compression::UNCOMPRESSED => Some(PageBytes::Stored(stored)),
             Compression::ZSTD(_) if header.bytes <= PAGE_BYTES_MAX => PageBytes::zstd(stored, header.bytes),
+            Compression::LZ4_RAW if header.bytes <= PAGE_BYTES_MAX => PageBytes::lz4(stored, header.bytes),
             _ => None,
         }
     }
+}
+
+/// Whether all pages of a column of a row group have numbers of a dictionary of texts.
+pub(crate) fn has_numbers(column: &ColumnChunkMetaData) -> bool {
+    let is_text = column.column_type() == PhysicalType::BYTE_ARRAY;
+    let encodings = column.page_encoding_stats_mask();
+    is_text
+        && encodings.is_some_and(|used| {
+            used.is_only(Encoding::RLE_DICTIONARY) || used.is_only(Encoding::PLAIN_DICTIONARY)
+        })
 }
 
 /// Which rows of a page have values, which is said before them; `at` becomes where the values begin.

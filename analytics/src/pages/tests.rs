@@ -3,6 +3,7 @@
 use std::io::{Seek, Write};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
@@ -19,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
-use super::{Pages, ROWS_MAX};
+use super::{Pages, ROWS_MAX, has_numbers};
 
 const ROWS: usize = 3_000;
 
@@ -191,6 +192,92 @@ fn rows_taken_out_of_pages_are_those_that_the_general_reader_reads() {
     assert!(taken > files, "only {taken} times");
 }
 
+/// What is seen of the rows of a row group: whether each passes.
+#[derive(Default)]
+struct SeenRows(Vec<bool>);
+
+impl SeenRows {
+    fn see(&mut self, passes: bool, rows: usize) -> Option<()> {
+        self.0.extend(std::iter::repeat_n(passes, rows));
+        Some(())
+    }
+}
+
+/// A condition of no sense, which nulls pass as well or do not.
+fn judge(texts: &ArrayRef, remainder: usize, absent: bool) -> Option<(Vec<bool>, bool)> {
+    let texts = texts.as_string_opt::<i32>()?;
+    let pass = texts.iter().flatten().map(|text| text.len() % 5 == remainder);
+    Some((pass.collect(), absent))
+}
+
+#[test]
+fn rows_with_texts_are_those_that_the_general_reader_reads() {
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let files = if std::env::var_os("TIDEMILL_SOAK").is_some() {
+        3_000
+    } else {
+        60
+    };
+    let (mut named, mut judged) = (0, 0);
+    for _ in 0..files {
+        let (file, pages) = (written(&mut rng), Pages::default());
+        let footer = footer(&file);
+        for (group, rows) in footer.metadata().row_groups().iter().enumerate() {
+            for column in (0..2).filter(|column| has_numbers(&rows.columns()[*column])) {
+                let general = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                    file.try_clone().expect("a handle"),
+                    footer.clone(),
+                );
+                let mask = parquet::arrow::ProjectionMask::leaves(general.parquet_schema(), [column]);
+                let general = general.with_projection(mask).with_row_groups(vec![group]);
+                let general = general.with_batch_size(ROWS).build().expect("read");
+                let expected: Vec<_> = general.collect::<Result<_, _>>().expect("read");
+                let [expected] = &expected[..] else {
+                    panic!("{} batches", expected.len())
+                };
+                let texts: Vec<_> = expected.column(0).as_string::<i32>().iter().collect();
+                for _ in 0..3 {
+                    let wanted: Vec<String> = (0..rng.random_range(1..7))
+                        .map(|_| match texts[rng.random_range(0..texts.len())] {
+                            Some(text) if rng.random_bool(0.7) => text.to_owned(),
+                            _ => "nobody".to_owned(),
+                        })
+                        .collect();
+                    let mut seen = SeenRows::default();
+                    let place = (group, column);
+                    let see = |passes, rows| seen.see(passes, rows);
+                    if pages
+                        .with_texts("a file", &file, &footer, place, &wanted, see)
+                        .is_some()
+                    {
+                        let is = |text: &Option<&str>| {
+                            text.is_some_and(|text| wanted.iter().any(|one| one == text))
+                        };
+                        assert_eq!(seen.0, texts.iter().map(is).collect::<Vec<_>>(), "{wanted:?}");
+                        named += 1;
+                    }
+                    let (remainder, absent) = (rng.random_range(0..5), rng.random());
+                    let mut seen = SeenRows::default();
+                    let see = |passes, rows| seen.see(passes, rows);
+                    let judge = |texts: &ArrayRef| judge(texts, remainder, absent);
+                    if pages
+                        .with_passing_texts("a file", &file, &footer, place, judge, see)
+                        .is_some()
+                    {
+                        let is =
+                            |text: &Option<&str>| text.map_or(absent, |text| text.len() % 5 == remainder);
+                        assert_eq!(seen.0, texts.iter().map(is).collect::<Vec<_>>());
+                        judged += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(named > files && judged > files, "only {named} and {judged} times");
+}
+
 #[test]
 fn damaged_pages_are_left_to_the_general_reader_or_read_and_never_a_panic() {
     let seed = rand::random::<u64>();
@@ -219,7 +306,17 @@ fn damaged_pages_are_left_to_the_general_reader_or_read_and_never_a_panic() {
             let from = rng.random_range(0..ROWS as u64);
             let count = rng.random_range(1..500);
             let columns = some_columns(&mut rng);
-            drop(Pages::default().read("a file", &file, &footer, (from, count), &columns));
+            let pages = Pages::default();
+            drop(pages.read("a file", &file, &footer, (from, count), &columns));
+            let mut rows = SeenRows::default();
+            let place = (0, rng.random_range(0..2));
+            let texts = ["é".repeat(rng.random_range(0..90))];
+            pages.with_texts("a file", &file, &footer, place, &texts, |passes, more| {
+                rows.see(passes, more)
+            });
+            let judge = |texts: &ArrayRef| judge(texts, 0, true);
+            let see = |passes, more| rows.see(passes, more);
+            pages.with_passing_texts("a file", &file, &footer, place, judge, see);
         }
     }
 }

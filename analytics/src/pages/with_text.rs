@@ -7,8 +7,9 @@ use arrow_array::ArrayRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Encoding;
 
+use super::dictionaries::Texts;
 use super::hybrid::{Hybrid, Numbers};
-use super::{Chunk, Header, Kind, Pages, levels};
+use super::{Chunk, Header, Kind, PAGE_ROWS_MAX, Pages, levels};
 
 /// Most texts that are looked for among the bytes of a dictionary, one after the other.
 const SOUGHT_MAX: usize = 4;
@@ -19,7 +20,7 @@ impl Pages {
         self.dictionaries.kept(&(path.into(), group, column)).is_some()
     }
 
-    /// Goes through the rows of a row group: `see` gets runs of them, and whether their text in the column of that
+    /// Goes through the rows of a row group, whose column of that number has numbers ([`super::has_numbers`]): `see` gets runs of them, and whether their text in the column of that
     /// number is one of `texts`. `None` when `see` says so, or when the general reader is needed; what was seen is of no
     /// meaning then.
     pub(crate) fn with_texts(
@@ -35,7 +36,7 @@ impl Pages {
         let kept = self.dictionaries.kept(&chunk.name);
         // A bloom filter says yes a few times in a hundred where it should not, and nobody needs a hundred thousand texts
         // decoded to see that one is not among their bytes.
-        if kept.is_none() && texts.len() <= SOUGHT_MAX && chunk.is_numbers() && !chunk.may_have(texts)? {
+        if kept.is_none() && texts.len() <= SOUGHT_MAX && !chunk.may_have(texts)? {
             return see(false, chunk.rows);
         }
         let dictionary = match kept {
@@ -43,15 +44,14 @@ impl Pages {
             None => self.dictionaries.keep(&chunk.name, chunk.dictionary()?),
         };
         let numbers = dictionary.numbers_of(texts);
-        if numbers.is_empty() && chunk.is_numbers() {
+        if numbers.is_empty() {
             return see(false, chunk.rows);
         }
-        // Pages that are not of numbers may have it all the same, so they are looked through in any case.
         chunk.look_through(Wanted::of(&numbers, dictionary.count()), false, see)
     }
 
-    /// As [`Pages::with_texts`], of the rows that pass: `judge` is given the texts of the row group, fewer than
-    /// half as many as there are rows, and says of each of them, and of a row without one, whether it does.
+    /// As [`Pages::with_texts`], of the rows that pass: `judge` is given the texts of the row group, half as
+    /// many as there are rows at most, and says of each of them, and of a row without one, whether it does.
     pub(crate) fn with_passing_texts(
         &self,
         path: &str,
@@ -62,12 +62,14 @@ impl Pages {
         mut see: impl FnMut(bool, usize) -> Option<()>,
     ) -> Option<()> {
         let chunk = Chunk::new(&Arc::from(path), file, footer, group, column)?;
-        let dictionary = self.dictionaries.get(&chunk.name, || chunk.dictionary())?;
-        if dictionary.count() > chunk.rows / 2 {
-            return None;
-        }
+        let few = |count: usize| count <= chunk.rows / 2;
+        let read = |page: &[u8], count| few(count).then(|| Texts::decode(page, count))?;
+        let dictionary = self
+            .dictionaries
+            .get(&chunk.name, || chunk.with_dictionary_page(read))?;
+        few(dictionary.count()).then_some(())?;
         let (pass, absent_passes) = judge(&dictionary.array()?)?;
-        if !absent_passes && !pass.contains(&true) && chunk.is_numbers() {
+        if !absent_passes && !pass.contains(&true) {
             return see(false, chunk.rows);
         }
         chunk.look_through(Wanted::Are(pass), absent_passes, see)
@@ -92,7 +94,8 @@ impl Chunk<'_> {
                 header.encoding,
                 Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY
             );
-            if header.values != rows.end.checked_sub(rows.start)? || !is_numbers {
+            let count = rows.end.checked_sub(rows.start)?;
+            if header.values != count || count > PAGE_ROWS_MAX || !is_numbers {
                 return None;
             }
             let mut page = self.inflated(&bytes, &header)?;
@@ -100,18 +103,16 @@ impl Chunk<'_> {
             if optional {
                 let mut levels = levels(&mut page, &mut at)?;
                 levels.next(rows.len(), |level| valid.push(level == 1))?;
+            } else {
+                valid.resize(rows.len(), true);
             }
             let (width, numbers) = page.whole()?.get(at..)?.split_first()?;
             let mut numbers = Hybrid::new(numbers, usize::from(*width))?;
-            if valid.iter().all(|valid| *valid) {
-                numbers.several(rows.len(), |numbers| seen.numbers(&numbers))?;
-            } else {
-                for valid in valid {
-                    if valid {
-                        numbers.several(1, |numbers| seen.numbers(&numbers))?;
-                    } else {
-                        seen.rows(absent_wanted, 1);
-                    }
+            for valid in valid.chunk_by(PartialEq::eq) {
+                if valid.first() == Some(&true) {
+                    numbers.several(valid.len(), |numbers| seen.numbers(&numbers))?;
+                } else {
+                    seen.rows(absent_wanted, valid.len());
                 }
             }
             (!seen.given_up).then_some(())?;
@@ -122,7 +123,8 @@ impl Chunk<'_> {
 
 /// The numbers that are looked for.
 enum Wanted {
-    One(u32),
+    /// One of so many.
+    One { number: u32, count: u32 },
     /// Of each number of the dictionary whether it is.
     Are(Vec<bool>),
 }
@@ -131,19 +133,22 @@ impl Wanted {
     /// Those of `numbers`, of a dictionary of so many texts.
     fn of(numbers: &[usize], count: usize) -> Self {
         if let [one] = numbers
-            && let Ok(one) = u32::try_from(*one)
+            && let (Ok(number), Ok(count)) = (u32::try_from(*one), u32::try_from(count))
         {
-            return Self::One(one);
+            return Self::One { number, count };
         }
         let mut are = vec![false; count];
         numbers.iter().for_each(|number| are[*number] = true);
         Self::Are(are)
     }
 
-    /// Whether one of them may be.
+    /// Whether one of them may be, or is none of the dictionary's.
     fn has_any(&self, numbers: &[u32]) -> bool {
         match self {
-            Self::One(one) => numbers.iter().fold(false, |any, number| any | (number == one)),
+            Self::One { number, count } => {
+                let is = |other: &u32| (other == number) | (other >= count);
+                numbers.iter().fold(false, |any, other| any | is(other))
+            }
             Self::Are(are) => {
                 let is = |number: &u32| are.get(*number as usize).copied().unwrap_or(true);
                 numbers.iter().fold(false, |any, number| any | is(number))
@@ -152,10 +157,10 @@ impl Wanted {
     }
 
     /// Nothing for a number that the dictionary does not have.
-    fn has(&self, number: u32) -> Option<bool> {
+    fn has(&self, other: u32) -> Option<bool> {
         match self {
-            Self::One(one) => Some(number == *one),
-            Self::Are(are) => are.get(number as usize).copied(),
+            Self::One { number, count } => (other < *count).then_some(other == *number),
+            Self::Are(are) => are.get(other as usize).copied(),
         }
     }
 }
@@ -181,32 +186,34 @@ impl<F: FnMut(bool, usize) -> Option<()>> Seen<F> {
     }
 
     fn numbers(&mut self, numbers: &Numbers<'_>) {
-        match (numbers, &self.wanted) {
-            (Numbers::Same(number, count), wanted) => match wanted.has(*number) {
-                Some(is) => self.rows(is, *count),
-                None => self.given_up = true,
-            },
+        match numbers {
+            Numbers::Same(number, count) => self.number(*number, *count),
             // Hardly any of so many numbers is wanted, and that is seen soonest without a branch for each.
-            (Numbers::Each(numbers), wanted) if !wanted.has_any(numbers) => self.others += numbers.len(),
-            (Numbers::Each(numbers), _) => {
-                for number in *numbers {
-                    match self.wanted.has(*number) {
-                        Some(is) => self.rows(is, 1),
-                        None => self.given_up = true,
-                    }
-                }
-            }
+            Numbers::Each(numbers) if !self.wanted.has_any(numbers) => self.rows(false, numbers.len()),
+            Numbers::Each(numbers) => numbers.iter().for_each(|number| self.number(*number, 1)),
+        }
+    }
+
+    fn number(&mut self, number: u32, count: usize) {
+        match self.wanted.has(number) {
+            Some(is) => self.rows(is, count),
+            None => self.given_up = true,
         }
     }
 
     fn rows(&mut self, are: bool, count: usize) {
-        if are {
-            let others = std::mem::take(&mut self.others);
-            let go_on = (self.see)(false, others).and_then(|()| (self.see)(true, count));
-            self.given_up |= go_on.is_none();
-        } else {
-            self.others += count;
+        if self.given_up {
+            return;
         }
+        if !are {
+            self.others += count;
+            return;
+        }
+        let others = std::mem::take(&mut self.others);
+        if others > 0 {
+            self.given_up |= (self.see)(false, others).is_none();
+        }
+        self.given_up |= (self.see)(true, count).is_none();
     }
 
     fn end(mut self) -> Option<()> {

@@ -15,8 +15,8 @@ use super::source::{Chunk, Chunks, SourceError};
 /// Bytes of a chunk; batches that are at least a quarter of it have chunks of their own size.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The same where batches have an intended start: the first batch of a chunk is late for as long as it takes to make,
-/// and a MiB of generated events takes a millisecond.
+/// The same where small batches have an intended start: the first batch of a chunk is late for as long as the chunk
+/// takes to make, and a MiB of generated events takes a millisecond.
 const PACED_CHUNK_BYTES: usize = 64 << 10;
 
 /// Most batches that are handed over at once: waking a task for each of them would cost more than they do.

@@ -31,8 +31,8 @@ pub(super) struct Connection {
 /// An open one; dropping it closes the socket.
 struct Live {
     requests: SendRequest<Full<Bytes>>,
-    /// Moves its bytes when it is polled, until it ends. It has no task of its own, which other threads would have to
-    /// be woken for with every request.
+    /// Moves its bytes when it is polled, until it ends: while somebody waits for an answer. It has no task of its own,
+    /// which other threads would have to be woken for with every request.
     driver: Option<Driver>,
 }
 
