@@ -6,7 +6,8 @@
 //! leave to every server; figures are in `benches/README.md`.
 //!
 //! ```sh
-//! cargo run --release -p benches --example least_server -- 127.0.0.1:9911 100 4000 /tmp/least.file
+//! cargo build --release --workspace --examples
+//! target/release/examples/least_server 127.0.0.1:9911 100 4000 least.file
 //! tidemill replay --generate running --batch 100 --connections 64 --rate 1250000/s --for 10s --to http://127.0.0.1:9911
 //! ```
 
