@@ -9,10 +9,10 @@ use arrow_array::{
     TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{WriterProperties, WriterVersion};
@@ -23,6 +23,21 @@ use uuid::Uuid;
 use super::{Pages, ROWS_MAX, has_numbers};
 
 const ROWS: usize = 3_000;
+
+/// Draws, whose seed is printed.
+fn seeded() -> ChaCha8Rng {
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// How many files are tried.
+fn files(usually: usize, soak: usize) -> usize {
+    match std::env::var_os("TIDEMILL_SOAK") {
+        Some(_) => soak,
+        None => usually,
+    }
+}
 
 fn schema() -> Arc<Schema> {
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -131,6 +146,26 @@ fn footer(file: &std::fs::File) -> ArrowReaderMetadata {
     ArrowReaderMetadata::load(file, options).expect("a footer")
 }
 
+type General = ParquetRecordBatchReaderBuilder<std::fs::File>;
+
+/// The one batch that the general reader reads of what is selected.
+fn read_generally(
+    file: &std::fs::File,
+    footer: &ArrowReaderMetadata,
+    select: impl FnOnce(General) -> General,
+) -> RecordBatch {
+    let general = General::new_with_metadata(file.try_clone().expect("a handle"), footer.clone());
+    let batches: Vec<_> = select(general)
+        .build()
+        .expect("read")
+        .collect::<Result<_, _>>()
+        .expect("read");
+    let [batch] = &batches[..] else {
+        panic!("{} batches", batches.len())
+    };
+    batch.clone()
+}
+
 fn some_columns(rng: &mut ChaCha8Rng) -> Vec<String> {
     let schema = schema();
     let names = schema.fields().iter().map(|field| field.name().clone());
@@ -139,14 +174,7 @@ fn some_columns(rng: &mut ChaCha8Rng) -> Vec<String> {
 
 #[test]
 fn rows_taken_out_of_pages_are_those_that_the_general_reader_reads() {
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let files = if std::env::var_os("TIDEMILL_SOAK").is_some() {
-        3_000
-    } else {
-        40
-    };
+    let (mut rng, files) = (seeded(), files(40, 3_000));
     let mut taken = 0;
     for _ in 0..files {
         let (file, pages) = (written(&mut rng), Pages::default());
@@ -159,27 +187,15 @@ fn rows_taken_out_of_pages_are_those_that_the_general_reader_reads() {
                 continue;
             };
             taken += 1;
-            let general = ParquetRecordBatchReaderBuilder::new_with_metadata(
-                file.try_clone().expect("a handle"),
-                footer.clone(),
-            );
-            let mask = parquet::arrow::ProjectionMask::columns(
-                general.parquet_schema(),
-                columns.iter().map(String::as_str),
-            );
-            let general = general
-                .with_projection(mask)
-                .with_batch_size(ROWS_MAX)
-                .with_offset(usize::try_from(from).expect("small"))
-                .with_limit(count);
-            let expected: Vec<_> = general
-                .build()
-                .expect("read")
-                .collect::<Result<_, _>>()
-                .expect("read");
-            let [expected] = &expected[..] else {
-                panic!("{} batches", expected.len())
-            };
+            let expected = read_generally(&file, &footer, |general| {
+                let names = columns.iter().map(String::as_str);
+                let mask = ProjectionMask::columns(general.parquet_schema(), names);
+                general
+                    .with_projection(mask)
+                    .with_batch_size(ROWS_MAX)
+                    .with_offset(usize::try_from(from).expect("small"))
+                    .with_limit(count)
+            });
             assert_eq!(
                 found.columns(),
                 expected.columns(),
@@ -212,31 +228,18 @@ fn judge(texts: &ArrayRef, remainder: usize, absent: bool) -> Option<(Vec<bool>,
 
 #[test]
 fn rows_with_texts_are_those_that_the_general_reader_reads() {
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let files = if std::env::var_os("TIDEMILL_SOAK").is_some() {
-        3_000
-    } else {
-        60
-    };
+    let (mut rng, files) = (seeded(), files(60, 3_000));
     let (mut named, mut judged) = (0, 0);
     for _ in 0..files {
         let (file, pages) = (written(&mut rng), Pages::default());
         let footer = footer(&file);
         for (group, rows) in footer.metadata().row_groups().iter().enumerate() {
             for column in (0..2).filter(|column| has_numbers(&rows.columns()[*column])) {
-                let general = ParquetRecordBatchReaderBuilder::new_with_metadata(
-                    file.try_clone().expect("a handle"),
-                    footer.clone(),
-                );
-                let mask = parquet::arrow::ProjectionMask::leaves(general.parquet_schema(), [column]);
-                let general = general.with_projection(mask).with_row_groups(vec![group]);
-                let general = general.with_batch_size(ROWS).build().expect("read");
-                let expected: Vec<_> = general.collect::<Result<_, _>>().expect("read");
-                let [expected] = &expected[..] else {
-                    panic!("{} batches", expected.len())
-                };
+                let expected = read_generally(&file, &footer, |general| {
+                    let mask = ProjectionMask::leaves(general.parquet_schema(), [column]);
+                    let general = general.with_projection(mask).with_row_groups(vec![group]);
+                    general.with_batch_size(ROWS)
+                });
                 let texts: Vec<_> = expected.column(0).as_string::<i32>().iter().collect();
                 for _ in 0..3 {
                     let wanted: Vec<String> = (0..rng.random_range(1..7))
@@ -280,14 +283,7 @@ fn rows_with_texts_are_those_that_the_general_reader_reads() {
 
 #[test]
 fn damaged_pages_are_left_to_the_general_reader_or_read_and_never_a_panic() {
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let files = if std::env::var_os("TIDEMILL_SOAK").is_some() {
-        2_000
-    } else {
-        30
-    };
+    let (mut rng, files) = (seeded(), files(30, 2_000));
     for _ in 0..files {
         let mut file = written(&mut rng);
         let footer = footer(&file);

@@ -20,9 +20,9 @@ impl Pages {
         self.dictionaries.kept(&(path.into(), group, column)).is_some()
     }
 
-    /// Goes through the rows of a row group, whose column of that number has numbers ([`super::has_numbers`]): `see` gets runs of them, and whether their text in the column of that
-    /// number is one of `texts`. `None` when `see` says so, or when the general reader is needed; what was seen is of no
-    /// meaning then.
+    /// Goes through the rows of a row group, whose column of that number has numbers ([`super::has_numbers`]): `see`
+    /// gets runs of rows, and whether their text there is one of `texts`. `None` when `see` says so, or when the general
+    /// reader is needed; what was seen is of no meaning then.
     pub(crate) fn with_texts(
         &self,
         path: &str,
