@@ -7,9 +7,12 @@
 //! soon. So these have threads of their own, and all others ask the system for a smaller share. Nothing waits for
 //! anything (I-5): when there is time for all, all get it.
 //!
-//! With less to do, the sink catches up, and encodes a row group now and then, which takes a processor for tens of
-//! milliseconds: then requests would wait for it, so it asks for a smaller share still ([`sink::SinkThreads`]). No thread
-//! ever goes back to a larger share, as that needs rights; the work goes to other threads.
+//! With less to do, the sink catches up, and encodes what has come every few milliseconds. However small its share is, a
+//! thread that runs is not stopped for one that wakes up before its slice is over, which takes up to a tick of 4 ms, and
+//! requests would wait for that, even beside an idle processor. So a sink that has caught up runs where Linux counts a
+//! processor as idle (`SCHED_IDLE`): whoever wakes up takes it at once. It gets next to nothing of a busy machine, and
+//! then the work goes to other threads ([`sink::SinkThreads`]); no thread ever goes back to a larger share, as that needs
+//! rights.
 
 use std::io;
 use std::sync::OnceLock;
@@ -21,8 +24,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// weighs about twice as much as another one.
 const NICER_BY: i32 = 3;
 
-/// How much nicer a sink that has caught up is: one of the threads of requests weighs about
-/// five times as much as one of its threads. Tried with 0, 3, 10 and 19 (`benches/README.md`, half load).
+/// How much nicer a sink that has caught up is where there is no idle class: one of the threads of requests weighs about
+/// five times as much as one of its threads.
 const LAST_NICER_BY: i32 = 10;
 
 /// Most that a thread can be nice.
@@ -48,6 +51,24 @@ fn be_nicer_by(steps: i32) {
     }
 }
 
+/// Lets everybody else of the machine go before this thread, whenever they want to.
+fn go_last() {
+    be_nicer_by(LAST_NICER_BY);
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{
+            NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id, thread_schedule_policy,
+        };
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        // How nice it is, is set again after the policy; that may be refused, and an idle thread has no use for it.
+        let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        if thread_schedule_policy() != Ok(idle) {
+            tracing::debug!(?set, "a thread that goes last is only nicer");
+        }
+    }
+}
+
 /// The runtimes of who goes first and who goes last. The threads that their tasks start do as well.
 pub(super) struct Runtimes {
     first: Option<Runtime>,
@@ -66,7 +87,7 @@ impl Runtimes {
             .worker_threads(1)
             .enable_all()
             .thread_name("tidemill-last")
-            .on_thread_start(|| be_nicer_by(LAST_NICER_BY))
+            .on_thread_start(go_last)
             .build()?;
         Ok(Self {
             first: Some(first),

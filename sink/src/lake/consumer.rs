@@ -24,7 +24,7 @@ use super::LakeSinkOptions;
 use super::budget::Held;
 use super::open_file::{self, Begin, OpenFile};
 use super::rejects::RejectsTable;
-use super::threads::SinkThreads;
+use super::threads::Pace;
 use crate::SinkError;
 use crate::attempt::Consume;
 use crate::backoff::Backoff;
@@ -33,8 +33,8 @@ use crate::progress::{Shared, count_duplicates, end_of};
 
 /// How long records gather before the next look at the journal, when the last one brought less than half a read. A
 /// look for every group of the journal, thousands a second, costs more than what it brings; questions see the tail
-/// meanwhile, so nobody waits for the sink.
-const GATHER: Duration = Duration::from_millis(20);
+/// meanwhile, so nobody waits for the sink. What one look brings keeps a processor busy, so it shall not be much either.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What the lake is called as a destination among others.
 const DESTINATION: &str = "lake";
@@ -51,9 +51,8 @@ pub(super) struct Consumer {
     /// What is known of a stream with unique ids, between two files; found out at every (re)start.
     pub(super) seen: Option<Seen>,
     pub(super) options: Arc<LakeSinkOptions>,
-    pub(super) threads: SinkThreads,
-    /// Whether the last look at the journal brought at least half of what one look may.
-    pub(super) behind: bool,
+    /// Where its work runs. It is behind when the last look at the journal brought at least half of what one look may.
+    pub(super) pace: Pace,
     /// What it holds of the tail budget.
     pub(super) held: Held,
     pub(super) progress: Arc<Shared>,
@@ -143,8 +142,8 @@ impl Consumer {
                 Wake::Records(records) => {
                     let read: usize = records.iter().map(Record::bytes).sum();
                     // Some readers stop before a record that would be too much, so most of a read is a whole one.
-                    self.behind = read >= self.options.read_bytes / 2;
-                    if !self.behind {
+                    self.pace.set_behind(read >= self.options.read_bytes / 2);
+                    if !self.pace.is_behind() {
                         next_look = Instant::now() + GATHER;
                     }
                     file = self.take(file, records, backoff).await?;
@@ -210,12 +209,11 @@ impl Consumer {
         backoff: &mut Backoff,
     ) -> Result<Option<OpenFile>, SinkError> {
         let begin = Begin {
-            threads: self.threads.of(self.behind),
             table: &self.table,
             rejects: self.covered.as_ref(),
             options: &self.options.writer,
         };
-        let file = open_file::write_records(begin, &mut self.seen, file, records).await?;
+        let file = open_file::write_records(&mut self.pace, begin, &mut self.seen, file, records).await?;
         let Some(open) = &file else {
             return Ok(None);
         };
@@ -246,7 +244,7 @@ impl Consumer {
         if let Some(rejects) = file.take_rejects() {
             self.covered = Some(rejects.commit(file.end()).await?);
         }
-        let closed = open_file::finish(self.threads.of(self.behind), file).await?;
+        let closed = open_file::finish(&mut self.pace, file).await?;
         let end = closed.advance.to;
         let bytes = closed.file.as_ref().map_or(0, |file| file.bytes);
         let files = closed.file.into_iter().collect();
@@ -290,7 +288,7 @@ impl Consumer {
         mut file: Option<OpenFile>,
         backoff: &mut Backoff,
     ) -> Result<(), SinkError> {
-        self.behind = true;
+        self.pace.set_behind(true);
         let deadline = Instant::now() + self.options.drain;
         let end = end_of(self.journal.as_ref(), self.stream(), self.partition).await?;
         while reader.position().offset < end {

@@ -34,6 +34,7 @@ use budget::{Held, TailBudget};
 use consumer::Consumer;
 use maintenance::Maintenance;
 pub use options::LakeSinkOptions;
+use threads::Pace;
 pub use threads::SinkThreads;
 
 /// How often the lag is measured for the metrics.
@@ -120,8 +121,7 @@ impl LakeSink {
                 covered: None,
                 seen: None,
                 options: Arc::clone(&options),
-                threads: consumers.clone(),
-                behind: true,
+                pace: Pace::new(consumers.clone()),
                 held: Held::new(&budget, *index),
                 progress: Arc::clone(&shared.streams[*index]),
                 phase,

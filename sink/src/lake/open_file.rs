@@ -8,11 +8,10 @@ use event::unique::Seen;
 use event::{Batch, Offset, Partition};
 use journal::{Decoded, Payload, Record, RecordDecoder};
 use lake::{Advance, FileWriter, Table, WriterOptions, WrittenFile};
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::rejects::{OpenRejects, REJECTS_MAX, RejectsTable};
-use super::threads::on_thread;
+use super::threads::Pace;
 use crate::SinkError;
 
 /// Rows of one partition that wait for a commit, and which records they are.
@@ -43,7 +42,6 @@ pub(super) struct ClosedFile {
 
 /// What files are begun with.
 pub(super) struct Begin<'a> {
-    pub(super) threads: &'a Handle,
     pub(super) table: &'a Arc<Table>,
     pub(super) rejects: Option<&'a RejectsTable>,
     pub(super) options: &'a WriterOptions,
@@ -72,9 +70,14 @@ impl OpenFile {
         })
     }
 
-    /// Writes the rows of records. CPU-bound. After an error the file is of no use: what it covers is read
-    /// again from the journal.
-    pub(super) fn write(&mut self, table: &Table, records: &[Record]) -> Result<(), SinkError> {
+    /// Writes the rows of records, of some at least and of no more when it is `until`, and gives how many those are.
+    /// CPU-bound. After an error the file is of no use: what it covers is read again from the journal.
+    pub(super) fn write(
+        &mut self,
+        table: &Table,
+        records: &[Record],
+        until: Option<std::time::Instant>,
+    ) -> Result<usize, SinkError> {
         let mut rest = records;
         while let Some(record) = rest.first() {
             let written = match &record.payload {
@@ -85,8 +88,11 @@ impl OpenFile {
                 }
             };
             rest = &rest[written..];
+            if until.is_some_and(|until| std::time::Instant::now() >= until) {
+                break;
+            }
         }
-        Ok(())
+        Ok(records.len() - rest.len())
     }
 
     /// Writes the messages that records begin with, as many as go together. Gives how many those are.
@@ -235,38 +241,40 @@ impl OpenFile {
     }
 }
 
-/// Encodes records into `file`, or into a new one, on one of the threads that `begin` names.
+/// Encodes records into `file`, or into a new one.
 ///
 /// A new file takes what is known from `seen`; it comes back with [`OpenFile::take_seen`].
 pub(super) async fn write_records(
+    pace: &mut Pace,
     begin: Begin<'_>,
     seen: &mut Option<Seen>,
-    file: Option<OpenFile>,
-    records: Vec<Record>,
+    mut file: Option<OpenFile>,
+    mut records: Vec<Record>,
 ) -> Result<Option<OpenFile>, SinkError> {
-    let Some(first) = records.first() else {
-        return Ok(file);
-    };
-    let from = (first.partition, first.offset);
-    let table = Arc::clone(begin.table);
-    let options = begin.options.clone();
-    let rejects = begin.rejects.cloned();
-    let seen = if file.is_none() { seen.take() } else { None };
-    on_thread(begin.threads, move || {
-        let mut file = match file {
-            Some(file) => file,
-            None => {
-                let rejects = rejects.map(|to| OpenRejects::new(to, options.clone()));
-                OpenFile::begin(&table, rejects, seen, &options, from)?
-            }
+    while let Some(first) = records.first() {
+        let from = (first.partition, first.offset);
+        let table = Arc::clone(begin.table);
+        let options = begin.options.clone();
+        let rejects = begin.rejects.cloned();
+        let seen = if file.is_none() { seen.take() } else { None };
+        let work = move |until| {
+            let mut file = match file {
+                Some(file) => file,
+                None => {
+                    let rejects = rejects.map(|to| OpenRejects::new(to, options.clone()));
+                    OpenFile::begin(&table, rejects, seen, &options, from)?
+                }
+            };
+            let written = file.write(&table, &records, until)?;
+            Ok((file, records.split_off(written)))
         };
-        file.write(&table, &records)?;
-        Ok(Some(file))
-    })
-    .await
+        let (written, left) = pace.run(work).await?;
+        (file, records) = (Some(written), left);
+    }
+    Ok(file)
 }
 
-/// Finishes a file on one of such threads.
-pub(super) async fn finish(threads: &Handle, file: OpenFile) -> Result<ClosedFile, SinkError> {
-    on_thread(threads, move || file.finish()).await
+/// Finishes a file.
+pub(super) async fn finish(pace: &mut Pace, file: OpenFile) -> Result<ClosedFile, SinkError> {
+    pace.run(move |_| file.finish()).await
 }

@@ -2,29 +2,31 @@
 //!
 //! A sink that is behind makes the tail grow, and every question about it slower, so its encoding must not wait for
 //! ingest. One that has caught up has nothing to hurry for, and a row group of a million rows keeps a processor busy for
-//! tens of milliseconds, which requests would wait for.
+//! tens of milliseconds, which requests would wait for. Who goes last gets next to nothing of a busy machine, so work
+//! that was begun there does not have to end there: [`Pace`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::SinkError;
+
+/// How long work may take on the threads that go last, with all its waiting; what is left of it hurries. The tail
+/// grows by so much meanwhile, and nobody notices that.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// For how long all work hurries after that. Then it is tried again.
+const HURRY: Duration = Duration::from_secs(2);
 
 /// The runtimes of a lake sink. Made of one handle, both are that one.
 #[derive(Clone, Debug)]
 pub struct SinkThreads {
     /// Runs the consumers, commits, the upkeep of the tables (it takes locks that commits wait for), and what is behind.
     pub first: Handle,
-    /// Encodes the events of a stream that is not behind. It may have to wait for everybody else, and still must get on.
+    /// Encodes the events of a stream that is not behind. It may have to wait for everybody else.
     pub last: Handle,
-}
-
-impl SinkThreads {
-    /// Where encoding runs.
-    pub(super) fn of(&self, behind: bool) -> &Handle {
-        match behind {
-            true => &self.first,
-            false => &self.last,
-        }
-    }
 }
 
 impl From<&Handle> for SinkThreads {
@@ -34,6 +36,77 @@ impl From<&Handle> for SinkThreads {
             last: handle.clone(),
         }
     }
+}
+
+/// Which of its threads a consumer uses: those that go last, unless it is behind, or they did not get on.
+#[derive(Debug)]
+pub(super) struct Pace {
+    threads: SinkThreads,
+    behind: bool,
+    hurries_until: Option<Instant>,
+}
+
+impl Pace {
+    /// That of a consumer that has not read anything yet, and may have a lot to read.
+    pub(super) fn new(threads: SinkThreads) -> Self {
+        Self {
+            threads,
+            behind: true,
+            hurries_until: None,
+        }
+    }
+
+    /// Whether there is more to read than one look at the journal brings.
+    pub(super) fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    fn hurries(&self) -> bool {
+        self.behind || self.hurries_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Does what takes processor time, or waits for a disk, on a thread for such work. It is told when to stop half-way,
+    /// if it can: the rest of it hurries then.
+    pub(super) async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(Option<std::time::Instant>) -> Result<T, SinkError> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        if self.hurries() {
+            return on_thread(&self.threads.first, move || work(None)).await;
+        }
+        let until = Instant::now() + PATIENCE;
+        let waiting = Arc::new(Mutex::new(Some(work)));
+        let begun = Arc::clone(&waiting);
+        let mut running = self.threads.last.spawn_blocking(move || {
+            let work = take(&begun)?;
+            Some(work(Some(until.into_std())))
+        });
+        let ended = match timeout_at(until, &mut running).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.hurries_until = Some(Instant::now() + HURRY);
+                if let Some(work) = take(&waiting) {
+                    return on_thread(&self.threads.first, move || work(None)).await;
+                }
+                running.await
+            }
+        };
+        match ended {
+            Ok(Some(done)) => done,
+            Ok(None) => unreachable!("nobody else takes it while this one waits"),
+            Err(error) => Err(SinkError::Thread {
+                message: error.to_string(),
+            }),
+        }
+    }
+}
+
+fn take<T>(waiting: &Mutex<Option<T>>) -> Option<T> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Does what takes processor time, or waits for a disk, on a thread for such work.
@@ -46,5 +119,77 @@ pub(super) async fn on_thread<T: Send + 'static>(
         Err(error) => Err(SinkError::Thread {
             message: error.to_string(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::{Pace, SinkThreads};
+
+    fn runtime(name: &str) -> Runtime {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).max_blocking_threads(1).enable_all();
+        builder.thread_name(name).build().unwrap()
+    }
+
+    fn name() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn work_goes_last_unless_it_is_behind_and_hurries_when_nothing_of_it_is_begun() {
+        let (first, last) = (runtime("first"), runtime("last"));
+        let mut pace = Pace::new(SinkThreads {
+            first: first.handle().clone(),
+            last: last.handle().clone(),
+        });
+        let where_it_runs = |pace: &mut Pace| {
+            let work = pace.run(|until| Ok((name(), until.is_some())));
+            first.block_on(work).unwrap()
+        };
+        assert_eq!(where_it_runs(&mut pace), ("first".to_owned(), false));
+        pace.set_behind(false);
+        assert_eq!(where_it_runs(&mut pace), ("last".to_owned(), true));
+
+        // The only thread that goes last does not get on.
+        let (go_on, told) = mpsc::channel::<()>();
+        let blocked = last.spawn_blocking(move || told.recv());
+        assert_eq!(where_it_runs(&mut pace), ("first".to_owned(), false));
+        go_on.send(()).unwrap();
+        first.block_on(blocked).unwrap().unwrap();
+        assert_eq!(
+            where_it_runs(&mut pace),
+            ("first".to_owned(), false),
+            "it hurries for a while"
+        );
+        pace.hurries_until = pace.hurries_until.map(|until| until - Duration::from_secs(60));
+        assert_eq!(where_it_runs(&mut pace), ("last".to_owned(), true));
+    }
+
+    #[test]
+    fn work_that_was_begun_is_waited_for_however_long_it_takes() {
+        let (first, last) = (runtime("first"), runtime("last"));
+        let mut pace = Pace::new(SinkThreads {
+            first: first.handle().clone(),
+            last: last.handle().clone(),
+        });
+        pace.set_behind(false);
+        let (go_on, told) = mpsc::channel::<()>();
+        let late = first.spawn(async move {
+            tokio::time::sleep(super::PATIENCE * 2).await;
+            go_on.send(()).unwrap();
+        });
+        let work = pace.run(move |_| {
+            told.recv().unwrap();
+            Ok(name())
+        });
+        assert_eq!(first.block_on(work).unwrap(), "last");
+        assert!(pace.hurries());
+        first.block_on(late).unwrap();
     }
 }
