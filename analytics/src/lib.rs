@@ -23,6 +23,7 @@ mod guard;
 mod http;
 mod index_range;
 mod json;
+mod json_text;
 mod kept;
 mod key_filters;
 pub mod live;

@@ -25,6 +25,7 @@ use crate::Readable;
 use crate::bounded;
 use crate::checked_sum::CheckedSum;
 use crate::files::Files;
+use crate::json_text;
 use crate::pin::{Pin, Pinner, table_schema};
 use crate::provider::StreamTable;
 use crate::question::{At, Seen};
@@ -123,6 +124,7 @@ fn with_functions(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<Ses
         .with_default_features()
         .build();
     datafusion_functions_json::register_all(&mut state)?;
+    json_text::register(&mut state)?;
     state.register_udaf(Arc::new(AggregateUDF::from(CheckedSum::new())))?;
     state.register_udf(Arc::new(ScalarUDF::from(UtcTrunc::new())))?;
     for name in UNBOUNDED_FUNCTIONS {

@@ -32,6 +32,7 @@ mod envelope;
 mod expect;
 mod fill;
 mod line;
+mod member;
 mod parameters;
 mod pass;
 mod plan;
@@ -55,6 +56,7 @@ pub use envelope::Envelope;
 use envelope::Enveloped;
 use fill::Fill;
 use line::{Failure, LineDecoder};
+pub use member::{TextMember, text_member};
 pub use parameters::ParameterDecoder;
 pub use timestamp::parse_rfc3339;
 
