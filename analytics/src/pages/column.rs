@@ -90,6 +90,12 @@ pub(super) enum Source<'a> {
         at: usize,
     },
     Delta(Delta<'a>),
+    /// Texts without anything between them, with where each of them ends, and where the next one begins.
+    Lengths {
+        page: PageBytes<'a>,
+        ends: std::vec::IntoIter<usize>,
+        at: usize,
+    },
     Numbers(Hybrid<'a>, Arc<Texts>),
 }
 
@@ -106,11 +112,39 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Of texts whose lengths stand before them, at most `values_max`.
+    pub(super) fn lengths(mut page: PageBytes<'a>, at: usize, values_max: usize) -> Option<Self> {
+        let inflated = page.first(at.checked_add(1)?)?.get(at..)?;
+        // Lengths that differ may take more than what is inflated at once.
+        let (lengths, count) = match text_lengths(inflated, values_max) {
+            Some(lengths) => lengths,
+            None => text_lengths(page.whole()?.get(at..)?, values_max)?,
+        };
+        let begin = at.checked_add(count)?;
+        let mut end = Some(begin);
+        let ends = lengths.into_iter().map(|length| {
+            end = end?.checked_add(usize::try_from(length).ok()?);
+            end
+        });
+        let ends: Vec<usize> = ends.collect::<Option<_>>()?;
+        Some(Self::Lengths {
+            page,
+            ends: ends.into_iter(),
+            at: begin,
+        })
+    }
+
     /// Passes over `count` values, each like those in `like`.
     pub(super) fn skip(&mut self, count: usize, like: &Values) -> Option<()> {
         match self {
             Self::Delta(delta) => delta.next(count, |_| {}),
             Self::Numbers(numbers, _) => numbers.skip(count),
+            Self::Lengths { ends, at, .. } => {
+                if let Some(last) = count.checked_sub(1) {
+                    *at = ends.nth(last)?;
+                }
+                Some(())
+            }
             Self::Plain { page, at } => match like {
                 Values::Int(_) | Values::Float(_) => {
                     *at = at.checked_add(count.checked_mul(8)?)?;
@@ -173,9 +207,33 @@ impl<'a> Source<'a> {
                 }
                 Some(())
             }
+            (Self::Lengths { page, ends, at }, Values::Text { ends: all, bytes }) => {
+                for _ in 0..count {
+                    let end = ends.next()?;
+                    if bytes.len() > TEXT_BYTES_MAX {
+                        return None;
+                    }
+                    bytes.extend_from_slice(page.first(end)?.get(*at..end)?);
+                    all.push(i32::try_from(bytes.len()).ok()?);
+                    *at = end;
+                }
+                Some(())
+            }
             _ => None,
         }
     }
+}
+
+/// Lengths of at most `count_max` texts, and how many bytes those lengths take.
+fn text_lengths(bytes: &[u8], count_max: usize) -> Option<(Vec<i64>, usize)> {
+    let mut delta = Delta::new(bytes)?;
+    let count = delta.left();
+    if count > count_max {
+        return None;
+    }
+    let mut lengths = Vec::with_capacity(count);
+    delta.next(count, |length| lengths.push(length))?;
+    Some((lengths, delta.end()?))
 }
 
 /// Where the plain text that begins there ends.

@@ -55,6 +55,16 @@ impl<'a> Delta<'a> {
         })
     }
 
+    /// How many values are left.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Where the bytes end, when no value is left: other values may follow.
+    pub(super) fn end(&self) -> Option<usize> {
+        (self.left == 0 && self.at <= self.bytes.len()).then_some(self.at)
+    }
+
     /// Calls `see` with the next `count` values.
     pub(super) fn next(&mut self, mut count: usize, mut see: impl FnMut(i64)) -> Option<()> {
         self.left = self.left.checked_sub(count)?;

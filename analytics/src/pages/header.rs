@@ -118,6 +118,7 @@ impl Compact<'_> {
                         // Of old: the plain values of a dictionary, and numbers of them.
                         2 => Encoding::PLAIN_DICTIONARY,
                         5 => Encoding::DELTA_BINARY_PACKED,
+                        6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
                         8 => Encoding::RLE_DICTIONARY,
                         _ => return None,
                     });

@@ -209,6 +209,9 @@ impl<'a> Chunk<'a> {
             let source = Source::Plain { page, at };
             return append(source, before, &runs, values);
         }
+        if header.encoding == Encoding::DELTA_LENGTH_BYTE_ARRAY {
+            return append(Source::lengths(page, at, in_page)?, before, &runs, values);
+        }
         let texts = match header.encoding {
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {
                 Some(dictionaries.get(&self.name, || self.dictionary())?)

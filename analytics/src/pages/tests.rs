@@ -130,6 +130,11 @@ fn properties(rng: &mut ChaCha8Rng) -> WriterProperties {
                 .set_column_encoding(column.into(), Encoding::DELTA_BINARY_PACKED);
         }
     }
+    if rng.random() {
+        for column in ["user", "text"] {
+            properties = properties.set_column_encoding(column.into(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
+        }
+    }
     properties.build()
 }
 
