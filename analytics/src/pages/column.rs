@@ -10,7 +10,7 @@ use arrow_schema::{DataType, TimeUnit};
 use parquet::basic::{Encoding, Type};
 
 use super::delta::Delta;
-use super::dictionaries::Texts;
+use super::dictionaries::Dictionary;
 use super::hybrid::Hybrid;
 use super::inflate::PageBytes;
 
@@ -96,12 +96,12 @@ pub(super) enum Source<'a> {
         ends: std::vec::IntoIter<usize>,
         at: usize,
     },
-    Numbers(Hybrid<'a>, Arc<Texts>),
+    Numbers(Hybrid<'a>, Dictionary<'a>),
 }
 
 impl<'a> Source<'a> {
     /// Of delta-packed integers or of numbers of a dictionary.
-    pub(super) fn packed(bytes: &'a [u8], encoding: Encoding, texts: Option<Arc<Texts>>) -> Option<Self> {
+    pub(super) fn packed(bytes: &'a [u8], encoding: Encoding, texts: Option<Dictionary<'a>>) -> Option<Self> {
         match encoding {
             Encoding::DELTA_BINARY_PACKED => Some(Self::Delta(Delta::new(bytes)?)),
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {

@@ -2,9 +2,12 @@
 //!
 //! A dictionary belongs to a row group and has megabytes where a hundred thousand users repeat: inflating it for one
 //! event would cost more than everything else that the event needs. Uuids are kept as 16 bytes. What does not fit into
-//! the bound is decoded each time: slower, and the same answer.
+//! the bound is decoded each time: slower, and the same answer. But where one of those was found to have nothing but
+//! uuids, as they are, that is kept: then each of them is found in the file by its number, however many events there are.
 
+use std::fs::File;
 use std::iter;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StringArray};
@@ -15,6 +18,11 @@ use crate::cache::Cache;
 
 /// Bytes of all dictionaries: of uuids those of forty row groups with 100,000 each.
 const BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of what is known of dictionaries that lie in their files: ten thousand row groups.
+const IN_FILES_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a uuid in a plain page, with its length before it.
+const UUID_BYTES: usize = 4 + 36;
 
 /// A column of a row group of a file, by the file's name and its numbers there.
 pub(super) type Name = (Arc<str>, usize, usize);
@@ -153,36 +161,106 @@ fn canonical(text: &[u8]) -> Option<[u8; 16]> {
     same.then(|| parsed.into_bytes())
 }
 
+/// A dictionary that was decoded, and where it begins in its file when it lies there as it is.
+pub(super) struct Decoded {
+    pub(super) texts: Texts,
+    pub(super) stored_at: Option<u64>,
+}
+
+/// Where texts are taken from by their numbers.
+pub(super) enum Dictionary<'a> {
+    Kept(Arc<Texts>),
+    InFile(&'a File, UuidsInFile),
+}
+
+/// So many uuids in a file, each in lower-case letters behind its length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UuidsInFile {
+    at: u64,
+    count: usize,
+}
+
+impl Dictionary<'_> {
+    /// Appends the text of that number.
+    pub(super) fn append(&self, number: u32, out: &mut Vec<u8>) -> Option<()> {
+        match self {
+            Self::Kept(texts) => texts.append(number, out),
+            Self::InFile(file, uuids) => {
+                let mut bytes = [0; UUID_BYTES];
+                let number = Some(number as usize).filter(|number| *number < uuids.count)?;
+                file.read_exact_at(&mut bytes, uuids.at + (number * UUID_BYTES) as u64)
+                    .ok()?;
+                let (length, text) = bytes.split_first_chunk::<4>()?;
+                if u32::from_le_bytes(*length) as usize != text.len() {
+                    return None;
+                }
+                out.extend_from_slice(text);
+                Some(())
+            }
+        }
+    }
+}
+
 /// What is kept.
-pub(super) struct Dictionaries(Cache<Name, Arc<Texts>>);
+pub(super) struct Dictionaries {
+    texts: Cache<Name, Arc<Texts>>,
+    in_files: Cache<Name, UuidsInFile>,
+}
 
 impl Default for Dictionaries {
     fn default() -> Self {
-        Self(Cache::new(BYTES_MAX))
+        Self::of(BYTES_MAX)
     }
 }
 
 impl Dictionaries {
+    /// At most so many bytes of texts.
+    pub(super) fn of(bytes_max: usize) -> Self {
+        Self {
+            texts: Cache::new(bytes_max),
+            in_files: Cache::new(IN_FILES_BYTES_MAX),
+        }
+    }
+
     /// A dictionary if it is there.
     pub(super) fn kept(&self, name: &Name) -> Option<Arc<Texts>> {
-        self.0.get(name)
+        self.texts.get(name)
+    }
+
+    /// What has a few texts of a dictionary of `file`; `read` decodes it when nothing is known of it.
+    pub(super) fn few<'a>(
+        &self,
+        name: &Name,
+        file: &'a File,
+        read: impl FnOnce() -> Option<Decoded>,
+    ) -> Option<Dictionary<'a>> {
+        if let Some(texts) = self.kept(name) {
+            return Some(Dictionary::Kept(texts));
+        }
+        if let Some(uuids) = self.in_files.get(name) {
+            return Some(Dictionary::InFile(file, uuids));
+        }
+        Some(Dictionary::Kept(self.keep(name, read()?)))
     }
 
     /// A dictionary; `read` decodes it when it is not there.
-    pub(super) fn get(&self, name: &Name, read: impl FnOnce() -> Option<Texts>) -> Option<Arc<Texts>> {
+    pub(super) fn get(&self, name: &Name, read: impl FnOnce() -> Option<Decoded>) -> Option<Arc<Texts>> {
         self.kept(name).or_else(|| Some(self.keep(name, read()?)))
     }
 
-    /// Keeps one that was not there, if there is room.
-    pub(super) fn keep(&self, name: &Name, texts: Texts) -> Arc<Texts> {
-        let texts = Arc::new(texts);
-        self.0
-            .keep(name.clone(), Arc::clone(&texts), bytes_of(name, &texts));
+    /// Keeps one that was not there, if there is room, and what is known of it otherwise.
+    pub(super) fn keep(&self, name: &Name, decoded: Decoded) -> Arc<Texts> {
+        let place = name.0.len() + PLACE_BYTES;
+        if let (Texts::Uuids(uuids), Some(at)) = (&decoded.texts, decoded.stored_at) {
+            let count = uuids.len();
+            self.in_files.keep(name.clone(), UuidsInFile { at, count }, place);
+        }
+        let texts = Arc::new(decoded.texts);
+        self.texts
+            .keep(name.clone(), Arc::clone(&texts), texts.bytes() + place);
         texts
     }
 }
 
-/// With what a place among them costs.
-fn bytes_of(name: &Name, texts: &Texts) -> usize {
-    texts.bytes() + name.0.len() + 128
-}
+/// What a place among them costs beside the name.
+const PLACE_BYTES: usize = 128;

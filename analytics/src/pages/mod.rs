@@ -31,13 +31,15 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::page_index::offset_index::PageLocation;
 
 use column::{Source, Values};
-use dictionaries::{Dictionaries, Name, Texts};
+use dictionaries::{Decoded, Dictionaries, Dictionary, Name, Texts};
 use header::{Header, Kind};
 use hybrid::Hybrid;
 use inflate::PageBytes;
 
 /// Most rows that are taken here; more of them are faster with the general reader, which decodes on the way.
 pub(crate) const ROWS_MAX: usize = 16_384;
+/// Most rows whose texts are read from a dictionary in the file one by one, which takes a microsecond each.
+const FEW_ROWS: usize = 1_024;
 /// Largest page, stored or inflated.
 const PAGE_BYTES_MAX: usize = 64 << 20;
 /// Most rows of a page that is looked through.
@@ -213,8 +215,12 @@ impl<'a> Chunk<'a> {
             return append(Source::lengths(page, at, in_page)?, before, &runs, values);
         }
         let texts = match header.encoding {
+            Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY if rows.len() <= FEW_ROWS => {
+                Some(dictionaries.few(&self.name, self.file, || self.dictionary())?)
+            }
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {
-                Some(dictionaries.get(&self.name, || self.dictionary())?)
+                let texts = dictionaries.get(&self.name, || self.dictionary())?;
+                Some(Dictionary::Kept(texts))
             }
             _ => None,
         };
@@ -223,19 +229,27 @@ impl<'a> Chunk<'a> {
     }
 
     /// The texts that the column's pages have the numbers of.
-    fn dictionary(&self) -> Option<Texts> {
-        self.with_dictionary_page(Texts::decode)
+    fn dictionary(&self) -> Option<Decoded> {
+        self.dictionary_of(usize::MAX)
+    }
+
+    /// The same if there are not more than so many.
+    fn dictionary_of(&self, count_max: usize) -> Option<Decoded> {
+        self.with_dictionary_page(|page, count, stored_at| {
+            let texts = Texts::decode(page, Some(count).filter(|count| *count <= count_max)?)?;
+            Some(Decoded { texts, stored_at })
+        })
     }
 
     /// Whether bytes of the dictionary are those of one of `texts`. Where none are it has none of them; where some are
     /// it may be that texts beside each other have them.
     fn may_have(&self, texts: &[String]) -> Option<bool> {
         let has = |page: &[u8], text: &String| memmem::find(page, text.as_bytes()).is_some();
-        self.with_dictionary_page(|page, _| Some(texts.iter().any(|text| has(page, text))))
+        self.with_dictionary_page(|page, _, _| Some(texts.iter().any(|text| has(page, text))))
     }
 
-    /// Gives the bytes of the dictionary, and how many texts it has.
-    fn with_dictionary_page<T>(&self, see: impl FnOnce(&[u8], usize) -> Option<T>) -> Option<T> {
+    /// Gives the bytes of the dictionary, how many texts it has, and where in the file those bytes lie as they are.
+    fn with_dictionary_page<T>(&self, see: impl FnOnce(&[u8], usize, Option<u64>) -> Option<T>) -> Option<T> {
         let offset = self.meta.dictionary_page_offset()?;
         let end = self.locations.first()?.offset;
         let bytes = self.bytes(offset, i32::try_from(end.checked_sub(offset)?).ok()?)?;
@@ -243,7 +257,10 @@ impl<'a> Chunk<'a> {
         if !matches!(header.encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
             return None;
         }
-        see(self.inflated(&bytes, &header)?.whole()?, header.values)
+        let mut page = self.inflated(&bytes, &header)?;
+        let stored = matches!(page, PageBytes::Stored(_));
+        let at = u64::try_from(offset).ok()?.checked_add(header.end as u64)?;
+        see(page.whole()?, header.values, stored.then_some(at))
     }
 
     fn bytes(&self, offset: i64, count: i32) -> Option<Vec<u8>> {

@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
 
+use super::dictionaries::Dictionaries;
 use super::{Pages, ROWS_MAX, has_numbers};
 
 const ROWS: usize = 3_000;
@@ -182,8 +183,13 @@ fn rows_taken_out_of_pages_are_those_that_the_general_reader_reads() {
     let (mut rng, files) = (seeded(), files(40, 3_000));
     let mut taken = 0;
     for _ in 0..files {
-        let (file, pages) = (written(&mut rng), Pages::default());
-        let footer = footer(&file);
+        let file = written(&mut rng);
+        // Without room for a single dictionary they are read from the file.
+        let dictionaries = match rng.random() {
+            true => Dictionaries::default(),
+            false => Dictionaries::of(0),
+        };
+        let (pages, footer) = (Pages { dictionaries }, footer(&file));
         for _ in 0..40 {
             let from = rng.random_range(0..ROWS as u64 + 10);
             let count = [1, rng.random_range(1..60), rng.random_range(1..2_000)][rng.random_range(0..3)];

@@ -7,7 +7,6 @@ use arrow_array::ArrayRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Encoding;
 
-use super::dictionaries::Texts;
 use super::hybrid::{Hybrid, Numbers};
 use super::{Chunk, Header, Kind, PAGE_ROWS_MAX, Pages, levels};
 
@@ -62,12 +61,11 @@ impl Pages {
         mut see: impl FnMut(bool, usize) -> Option<()>,
     ) -> Option<()> {
         let chunk = Chunk::new(&Arc::from(path), file, footer, group, column)?;
-        let few = |count: usize| count <= chunk.rows / 2;
-        let read = |page: &[u8], count| few(count).then(|| Texts::decode(page, count))?;
-        let dictionary = self
-            .dictionaries
-            .get(&chunk.name, || chunk.with_dictionary_page(read))?;
-        few(dictionary.count()).then_some(())?;
+        let count_max = chunk.rows / 2;
+        let read = || chunk.dictionary_of(count_max);
+        let dictionary = self.dictionaries.get(&chunk.name, read)?;
+        // One that is kept may have more.
+        (dictionary.count() <= count_max).then_some(())?;
         let (pass, absent_passes) = judge(&dictionary.array()?)?;
         if !absent_passes && !pass.contains(&true) {
             return see(false, chunk.rows);
