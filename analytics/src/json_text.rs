@@ -8,7 +8,7 @@ use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayAccessor, ArrayRef, StringArray, UInt64Array};
 use arrow_schema::{DataType, FieldRef};
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_err};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
@@ -66,7 +66,7 @@ impl ScalarUDFImpl for JsonText {
         let Some(Some(key)) = key.try_as_str() else {
             return self.general.invoke_with_args(args);
         };
-        let quick = match texts.data_type() {
+        let mut quick = match texts.data_type() {
             DataType::Utf8 => Quick::look(texts.as_string::<i32>(), key),
             DataType::Utf8View => Quick::look(texts.as_string_view(), key),
             _ => return self.general.invoke_with_args(args),
@@ -75,7 +75,7 @@ impl ScalarUDFImpl for JsonText {
             return Ok(ColumnarValue::Array(quick.found(None)));
         }
         // They alone are looked at once more.
-        let rows = UInt64Array::from(quick.unclear.clone());
+        let rows = UInt64Array::from(std::mem::take(&mut quick.unclear));
         let texts = arrow_select::take::take(texts, &rows, None)?;
         let asked = ScalarFunctionArgs {
             args: vec![ColumnarValue::Array(texts), args.args[1].clone()],
@@ -83,7 +83,10 @@ impl ScalarUDFImpl for JsonText {
             ..args
         };
         let others = self.general.invoke_with_args(asked)?.into_array(rows.len())?;
-        Ok(ColumnarValue::Array(quick.found(others.as_string_opt())))
+        match others.as_string_opt() {
+            Some(others) => Ok(ColumnarValue::Array(quick.found(Some(others)))),
+            None => exec_err!("`{NAME}` gave {}", others.data_type()),
+        }
     }
 }
 

@@ -127,6 +127,7 @@ impl<'a> Source<'a> {
             end
         });
         let ends: Vec<usize> = ends.collect::<Option<_>>()?;
+        (ends.last().copied().unwrap_or(begin) <= page.count()).then_some(())?;
         Some(Self::Lengths {
             page,
             ends: ends.into_iter(),

@@ -116,11 +116,15 @@ impl<'a> PageBytes<'a> {
 
     /// All of them.
     pub(super) fn whole(&mut self) -> Option<&[u8]> {
-        let total = match self {
+        self.first(self.count())
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        match self {
             Self::Stored(bytes) => bytes.len(),
             Self::Whole(bytes) => bytes.len(),
             Self::Zstd { total, .. } => *total,
-        };
-        self.first(total)
+        }
     }
 }

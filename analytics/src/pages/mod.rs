@@ -212,7 +212,12 @@ impl<'a> Chunk<'a> {
             return append(source, before, &runs, values);
         }
         if header.encoding == Encoding::DELTA_LENGTH_BYTE_ARRAY {
-            return append(Source::lengths(page, at, in_page)?, before, &runs, values);
+            return append(
+                Source::lengths(page, at, in_page.min(PAGE_ROWS_MAX))?,
+                before,
+                &runs,
+                values,
+            );
         }
         let texts = match header.encoding {
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY if rows.len() <= FEW_ROWS => {

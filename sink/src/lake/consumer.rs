@@ -150,6 +150,7 @@ impl Consumer {
                 }
                 Wake::Roll(reason) => file = self.roll(file, reason, backoff).await?,
                 Wake::Release => {
+                    self.pace.set_behind(true);
                     self.roll(file, "released", backoff).await?;
                     return Ok(());
                 }

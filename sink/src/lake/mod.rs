@@ -121,7 +121,7 @@ impl LakeSink {
                 covered: None,
                 seen: None,
                 options: Arc::clone(&options),
-                pace: Pace::new(consumers.clone()),
+                pace: Pace::new(consumers.clone(), options.patience),
                 held: Held::new(&budget, *index),
                 progress: Arc::clone(&shared.streams[*index]),
                 phase,

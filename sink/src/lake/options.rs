@@ -19,6 +19,9 @@ pub struct LakeSinkOptions {
     /// Most bytes of records that one read takes: what one call to the encoding thread works on, and so how
     /// long a stop request may have to wait. Default: 8 MiB.
     pub read_bytes: usize,
+    /// How long a part of the work may take on the threads that go last ([`crate::SinkThreads`]), until what is left of
+    /// it goes to those that go first. The tail grows by so much meanwhile. Default: 250 ms.
+    pub patience: Duration,
     /// For how long a shutdown goes on reading what the journal still has, before it commits. Default: 10 s.
     pub drain: Duration,
     /// How Parquet files are written.
@@ -47,6 +50,7 @@ impl Default for LakeSinkOptions {
             roll_every: Duration::from_secs(60),
             tail_bytes: 256 << 20,
             read_bytes: 8 << 20,
+            patience: Duration::from_millis(250),
             drain: Duration::from_secs(10),
             writer: WriterOptions {
                 row_group_rows: 1 << 20,

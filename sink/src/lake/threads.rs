@@ -2,8 +2,11 @@
 //!
 //! A sink that is behind makes the tail grow, and every question about it slower, so its encoding must not wait for
 //! ingest. One that has caught up has nothing to hurry for, and a row group of a million rows keeps a processor busy for
-//! tens of milliseconds, which requests would wait for. Who goes last gets next to nothing of a busy machine, so work
-//! that was begun there does not have to end there: [`Pace`].
+//! tens of milliseconds, which requests would wait for. Who goes last gets next to nothing of a busy machine (with Linux's
+//! idle class some thousandths of a processor), so what has not begun there in time is taken away, and what has begun
+//! ends there with the record that it is at: [`Pace`]. The longest that cannot be divided is the end of a row group, or
+//! of a file: some milliseconds of a processor, which take a second or two at the worst, once, since everything hurries
+//! after that. Whoever wants a sink to stop may have to wait for as long.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,10 +15,6 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::SinkError;
-
-/// How long work may take on the threads that go last, with all its waiting; what is left of it hurries. The tail
-/// grows by so much meanwhile, and nobody notices that.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// For how long all work hurries after that. Then it is tried again.
 const HURRY: Duration = Duration::from_secs(2);
@@ -42,15 +41,18 @@ impl From<&Handle> for SinkThreads {
 #[derive(Debug)]
 pub(super) struct Pace {
     threads: SinkThreads,
+    patience: Duration,
     behind: bool,
     hurries_until: Option<Instant>,
 }
 
 impl Pace {
-    /// That of a consumer that has not read anything yet, and may have a lot to read.
-    pub(super) fn new(threads: SinkThreads) -> Self {
+    /// That of a consumer that has not read anything yet, and may have a lot to read. Work may take as long as its
+    /// `patience` on the threads that go last, with all its waiting; what is left of it hurries.
+    pub(super) fn new(threads: SinkThreads, patience: Duration) -> Self {
         Self {
             threads,
+            patience,
             behind: true,
             hurries_until: None,
         }
@@ -78,18 +80,23 @@ impl Pace {
         if self.hurries() {
             return on_thread(&self.threads.first, move || work(None)).await;
         }
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         let waiting = Arc::new(Mutex::new(Some(work)));
         let begun = Arc::clone(&waiting);
         let mut running = self.threads.last.spawn_blocking(move || {
-            let work = take(&begun)?;
+            let work = begun.lock().unwrap_or_else(PoisonError::into_inner).take()?;
             Some(work(Some(until.into_std())))
         });
-        let ended = match timeout_at(until, &mut running).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                self.hurries_until = Some(Instant::now() + HURRY);
-                if let Some(work) = take(&waiting) {
+        let in_time = timeout_at(until, &mut running).await.ok();
+        if Instant::now() >= until {
+            self.hurries_until = Some(Instant::now() + HURRY);
+        }
+        let ended = match in_time {
+            Some(ended) => ended,
+            None => {
+                // Who holds it is beginning just now, and may stand still there: nobody waits for that.
+                let work = waiting.try_lock().ok().and_then(|mut waiting| waiting.take());
+                if let Some(work) = work {
                     return on_thread(&self.threads.first, move || work(None)).await;
                 }
                 running.await
@@ -103,10 +110,6 @@ impl Pace {
             }),
         }
     }
-}
-
-fn take<T>(waiting: &Mutex<Option<T>>) -> Option<T> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Does what takes processor time, or waits for a disk, on a thread for such work.
@@ -131,6 +134,8 @@ mod tests {
 
     use super::{Pace, SinkThreads};
 
+    const PATIENCE: Duration = Duration::from_millis(250);
+
     fn runtime(name: &str) -> Runtime {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).max_blocking_threads(1).enable_all();
@@ -144,10 +149,11 @@ mod tests {
     #[test]
     fn work_goes_last_unless_it_is_behind_and_hurries_when_nothing_of_it_is_begun() {
         let (first, last) = (runtime("first"), runtime("last"));
-        let mut pace = Pace::new(SinkThreads {
+        let threads = SinkThreads {
             first: first.handle().clone(),
             last: last.handle().clone(),
-        });
+        };
+        let mut pace = Pace::new(threads, PATIENCE);
         let where_it_runs = |pace: &mut Pace| {
             let work = pace.run(|until| Ok((name(), until.is_some())));
             first.block_on(work).unwrap()
@@ -172,16 +178,36 @@ mod tests {
     }
 
     #[test]
-    fn work_that_was_begun_is_waited_for_however_long_it_takes() {
+    fn what_is_left_of_work_that_stopped_in_time_hurries() {
         let (first, last) = (runtime("first"), runtime("last"));
-        let mut pace = Pace::new(SinkThreads {
+        let threads = SinkThreads {
             first: first.handle().clone(),
             last: last.handle().clone(),
+        };
+        let mut pace = Pace::new(threads, PATIENCE);
+        pace.set_behind(false);
+        let work = pace.run(|until| {
+            while until.is_some_and(|until| std::time::Instant::now() < until) {
+                std::thread::yield_now();
+            }
+            Ok(name())
         });
+        assert_eq!(first.block_on(work).unwrap(), "last");
+        assert!(pace.hurries());
+    }
+
+    #[test]
+    fn work_that_was_begun_is_waited_for_however_long_it_takes() {
+        let (first, last) = (runtime("first"), runtime("last"));
+        let threads = SinkThreads {
+            first: first.handle().clone(),
+            last: last.handle().clone(),
+        };
+        let mut pace = Pace::new(threads, PATIENCE);
         pace.set_behind(false);
         let (go_on, told) = mpsc::channel::<()>();
         let late = first.spawn(async move {
-            tokio::time::sleep(super::PATIENCE * 2).await;
+            tokio::time::sleep(PATIENCE * 2).await;
             go_on.send(()).unwrap();
         });
         let work = pace.run(move |_| {
