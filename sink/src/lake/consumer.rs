@@ -142,8 +142,9 @@ impl Consumer {
                 Wake::Records(records) => {
                     let read: usize = records.iter().map(Record::bytes).sum();
                     // Some readers stop before a record that would be too much, so most of a read is a whole one.
-                    self.pace.set_behind(read >= self.options.read_bytes / 2);
-                    if !self.pace.is_behind() {
+                    let behind = read >= self.options.read_bytes / 2;
+                    self.pace.set_behind(behind);
+                    if !behind {
                         next_look = Instant::now() + GATHER;
                     }
                     file = self.take(file, records, backoff).await?;

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::SinkError;
 
-/// For how long all work hurries after that. Then it is tried again.
+/// For how long all work hurries after some of it did not get on in time. Then it is tried again.
 const HURRY: Duration = Duration::from_secs(2);
 
 /// The runtimes of a lake sink. Made of one handle, both are that one.
@@ -63,10 +64,6 @@ impl Pace {
         self.behind = behind;
     }
 
-    pub(super) fn is_behind(&self) -> bool {
-        self.behind
-    }
-
     fn hurries(&self) -> bool {
         self.behind || self.hurries_until.is_some_and(|until| Instant::now() < until)
     }
@@ -84,30 +81,24 @@ impl Pace {
         let waiting = Arc::new(Mutex::new(Some(work)));
         let begun = Arc::clone(&waiting);
         let mut running = self.threads.last.spawn_blocking(move || {
-            let work = begun.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            Some(work(Some(until.into_std())))
+            let work = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let work = work.ok_or_else(|| SinkError::Thread {
+                message: "its work was taken away".to_owned(),
+            })?;
+            work(Some(until.into_std()))
         });
-        let in_time = timeout_at(until, &mut running).await.ok();
+        let in_time = timeout_at(until, &mut running).await;
         if Instant::now() >= until {
             self.hurries_until = Some(Instant::now() + HURRY);
         }
-        let ended = match in_time {
-            Some(ended) => ended,
-            None => {
-                // Who holds it is beginning just now, and may stand still there: nobody waits for that.
-                let work = waiting.try_lock().ok().and_then(|mut waiting| waiting.take());
-                if let Some(work) = work {
-                    return on_thread(&self.threads.first, move || work(None)).await;
-                }
-                running.await
-            }
-        };
-        match ended {
-            Ok(Some(done)) => done,
-            Ok(None) => unreachable!("nobody else takes it while this one waits"),
-            Err(error) => Err(SinkError::Thread {
-                message: error.to_string(),
-            }),
+        if let Ok(ended) = in_time {
+            return joined(ended);
+        }
+        // Who holds it is beginning just now, and may stand still there: nobody waits for that.
+        let not_begun = waiting.try_lock().ok().and_then(|mut waiting| waiting.take());
+        match not_begun {
+            Some(work) => on_thread(&self.threads.first, move || work(None)).await,
+            None => joined(running.await),
         }
     }
 }
@@ -117,12 +108,16 @@ pub(super) async fn on_thread<T: Send + 'static>(
     threads: &Handle,
     work: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
 ) -> Result<T, SinkError> {
-    match threads.spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(SinkError::Thread {
+    joined(threads.spawn_blocking(work).await)
+}
+
+/// What came of work on a thread, which may have ended early.
+fn joined<T>(ended: Result<Result<T, SinkError>, JoinError>) -> Result<T, SinkError> {
+    ended.unwrap_or_else(|error| {
+        Err(SinkError::Thread {
             message: error.to_string(),
-        }),
-    }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -142,6 +137,14 @@ mod tests {
         builder.thread_name(name).build().unwrap()
     }
 
+    fn pace(first: &Runtime, last: &Runtime) -> Pace {
+        let threads = SinkThreads {
+            first: first.handle().clone(),
+            last: last.handle().clone(),
+        };
+        Pace::new(threads, PATIENCE)
+    }
+
     fn name() -> String {
         std::thread::current().name().unwrap_or_default().to_owned()
     }
@@ -149,11 +152,7 @@ mod tests {
     #[test]
     fn work_goes_last_unless_it_is_behind_and_hurries_when_nothing_of_it_is_begun() {
         let (first, last) = (runtime("first"), runtime("last"));
-        let threads = SinkThreads {
-            first: first.handle().clone(),
-            last: last.handle().clone(),
-        };
-        let mut pace = Pace::new(threads, PATIENCE);
+        let mut pace = pace(&first, &last);
         let where_it_runs = |pace: &mut Pace| {
             let work = pace.run(|until| Ok((name(), until.is_some())));
             first.block_on(work).unwrap()
@@ -180,11 +179,7 @@ mod tests {
     #[test]
     fn what_is_left_of_work_that_stopped_in_time_hurries() {
         let (first, last) = (runtime("first"), runtime("last"));
-        let threads = SinkThreads {
-            first: first.handle().clone(),
-            last: last.handle().clone(),
-        };
-        let mut pace = Pace::new(threads, PATIENCE);
+        let mut pace = pace(&first, &last);
         pace.set_behind(false);
         let work = pace.run(|until| {
             while until.is_some_and(|until| std::time::Instant::now() < until) {
@@ -199,11 +194,7 @@ mod tests {
     #[test]
     fn work_that_was_begun_is_waited_for_however_long_it_takes() {
         let (first, last) = (runtime("first"), runtime("last"));
-        let threads = SinkThreads {
-            first: first.handle().clone(),
-            last: last.handle().clone(),
-        };
-        let mut pace = Pace::new(threads, PATIENCE);
+        let mut pace = pace(&first, &last);
         pace.set_behind(false);
         let (go_on, told) = mpsc::channel::<()>();
         let late = first.spawn(async move {
