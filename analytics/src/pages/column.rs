@@ -1,5 +1,6 @@
 //! Values of a column: from the bytes of a page into a buffer, and from there into an array.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{
@@ -199,11 +200,7 @@ impl<'a> Source<'a> {
             (Self::Plain { page, at }, Values::Text { ends, bytes }) => {
                 for _ in 0..count {
                     let end = text_end(page, *at)?;
-                    if bytes.len() > TEXT_BYTES_MAX {
-                        return None;
-                    }
-                    bytes.extend_from_slice(page.first(end)?.get(*at + 4..end)?);
-                    ends.push(i32::try_from(bytes.len()).ok()?);
+                    append_text(page, *at + 4..end, ends, bytes)?;
                     *at = end;
                 }
                 Some(())
@@ -211,11 +208,7 @@ impl<'a> Source<'a> {
             (Self::Lengths { page, ends, at }, Values::Text { ends: all, bytes }) => {
                 for _ in 0..count {
                     let end = ends.next()?;
-                    if bytes.len() > TEXT_BYTES_MAX {
-                        return None;
-                    }
-                    bytes.extend_from_slice(page.first(end)?.get(*at..end)?);
-                    all.push(i32::try_from(bytes.len()).ok()?);
+                    append_text(page, *at..end, all, bytes)?;
                     *at = end;
                 }
                 Some(())
@@ -223,6 +216,21 @@ impl<'a> Source<'a> {
             _ => None,
         }
     }
+}
+
+/// Appends the text that lies there in a page.
+fn append_text(
+    page: &mut PageBytes<'_>,
+    place: Range<usize>,
+    ends: &mut Vec<i32>,
+    bytes: &mut Vec<u8>,
+) -> Option<()> {
+    if bytes.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    bytes.extend_from_slice(page.first(place.end)?.get(place)?);
+    ends.push(i32::try_from(bytes.len()).ok()?);
+    Some(())
 }
 
 /// Lengths of at most `count_max` texts, and how many bytes those lengths take.

@@ -21,6 +21,8 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of what is known of dictionaries that lie in their files: ten thousand row groups.
 const IN_FILES_BYTES_MAX: usize = 4 << 20;
+/// What a place among them costs beside the name.
+const PLACE_BYTES: usize = 128;
 /// Bytes of a uuid in a plain page, with its length before it.
 const UUID_BYTES: usize = 4 + 36;
 
@@ -261,6 +263,3 @@ impl Dictionaries {
         texts
     }
 }
-
-/// What a place among them costs beside the name.
-const PLACE_BYTES: usize = 128;
