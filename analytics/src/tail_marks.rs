@@ -73,11 +73,12 @@ impl Mark {
 }
 
 fn insert(filter: &mut Sbbf, column: &ArrayRef) {
-    let rows = (0..column.len()).filter(|row| column.is_valid(*row));
+    let nulls = column.nulls();
+    let rows = (0..column.len()).filter(|row| nulls.is_none_or(|nulls| nulls.is_valid(*row)));
     match column.data_type() {
         DataType::FixedSizeBinary(16) => {
-            let values = column.as_fixed_size_binary();
-            rows.for_each(|row| filter.insert(values.value(row)));
+            let (ids, _) = column.as_fixed_size_binary().value_data().as_chunks::<16>();
+            rows.for_each(|row| filter.insert(&ids[row][..]));
         }
         DataType::Utf8 => {
             let values = column.as_string::<i32>();

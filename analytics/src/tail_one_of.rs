@@ -76,8 +76,18 @@ impl OneOf {
         let valid = |row: &u32| column.is_valid(*row as usize);
         Some(match column.data_type() {
             DataType::FixedSizeBinary(16) => {
-                let values = column.as_fixed_size_binary();
-                rows.filter(|row| is_in(values.value(*row as usize)) && valid(row))
+                let (ids, _) = column.as_fixed_size_binary().value_data().as_chunks::<16>();
+                // Two comparisons of a register each, in place of a call.
+                let few: Vec<u128> = few
+                    .iter()
+                    .filter_map(|value| Some(u128::from_ne_bytes((*value).try_into().ok()?)))
+                    .collect();
+                let is_in = |id: &[u8; 16]| match &few[..] {
+                    [one] => *one == u128::from_ne_bytes(*id),
+                    few if few.len() <= COMPARED_MAX => few.contains(&u128::from_ne_bytes(*id)),
+                    _ => self.values.contains(&id[..]),
+                };
+                rows.filter(|row| is_in(&ids[*row as usize]) && valid(row))
                     .collect()
             }
             DataType::Utf8 => {
@@ -140,5 +150,42 @@ impl Form {
                 .map(|number| number.to_be_bytes().to_vec()),
             Self::Int => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, FixedSizeBinaryArray, RecordBatch};
+
+    use super::*;
+
+    /// Rows 10 to 60 of a column of uuids, every seventh of which is null.
+    fn part() -> (Part, Vec<Option<[u8; 16]>>) {
+        let id = |row: u128| (row % 20).to_be_bytes();
+        let ids: Vec<_> = (0..60_u128).map(|row| (row % 7 > 0).then(|| id(row))).collect();
+        let column = FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids.iter().copied(), 16);
+        let column: ArrayRef = Arc::new(column.expect("all have 16 bytes"));
+        let rows = RecordBatch::try_from_iter([("user_id", column)]).expect("one column");
+        (Part::new(0, rows.slice(10, 50), &[]), ids[10..].to_vec())
+    }
+
+    #[test]
+    fn rows_of_one_few_and_many_uuids_are_those_that_have_one_of_them_and_no_nulls() {
+        let (part, ids) = part();
+        for count in [0, 1, 2, COMPARED_MAX, COMPARED_MAX + 1, 12] {
+            let values = (3_u128..).step_by(2).take(count);
+            // A null's place may hold anything, zeros here.
+            let values = values.map(|value| if value == 5 { 0 } else { value });
+            let one_of = OneOf {
+                column: "user_id".to_owned(),
+                values: values.map(|value| value.to_be_bytes().to_vec()).collect(),
+            };
+            let wanted = |row: &u32| ids[*row as usize].is_some_and(|id| one_of.values.contains(&id[..]));
+            let expected: Vec<u32> = (5..50).filter(wanted).collect();
+            assert_eq!(expected.is_empty(), count == 0, "{count} values");
+            assert_eq!(one_of.rows(&part, 5..50), Some(expected), "{count} values");
+        }
     }
 }

@@ -8,8 +8,10 @@
 //!
 //! Waiting pays only while others come. A client that waits for its answer sends nothing meanwhile, so a group that
 //! waited for more requests than there are clients would wait in vain. Nobody here knows how many clients there are;
-//! it is found out by trying: the number waited for grows by one after some groups that had as many, and falls to what
-//! came when a wait was in vain, or several were too short; the next try comes later and later then.
+//! it is found out by trying: the number waited for grows by one when groups that had as many are some ahead of those
+//! that had not, and falls to what came when a wait was in vain, or several were too short; the next try comes later and
+//! later then. Groups are not counted in a row: of requests that come at random one comes alone now and then, and nobody
+//! would ever try again.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ const REQUESTS_MAX: usize = 16;
 /// Longest time between the beginnings of two groups that a wait may make; with a timer of whole milliseconds, as
 /// tokio's, a little more.
 const LINGER: Duration = Duration::from_millis(1);
-/// Groups in a row that must have had as many as were waited for before more are: the fewest, and the most.
+/// By how many the groups that had as many as were waited for must be ahead before more are: the fewest, and the most.
 const TRIES_MIN: u32 = 8;
 const TRIES_MAX: u32 = 1_024;
 /// Waits in a row that brought too few, after which fewer are waited for.
@@ -38,9 +40,9 @@ pub(super) struct Wait {
 pub(super) struct Gathering {
     /// So many make a group that does not wait.
     wanted: usize,
-    /// Groups in a row that had as many.
+    /// By how many groups those that had as many are ahead of those that had not.
     full: u32,
-    /// Groups in a row after which one more is waited for.
+    /// How far they must be ahead until one more is waited for.
     tries: u32,
     /// One more is waited for, and it was not there yet.
     trying: bool,
@@ -77,6 +79,8 @@ impl Gathering {
     pub(super) fn begins(&mut self, requests: usize, now: Instant, wait: Option<Wait>) {
         // Those that come so seldom that nothing would be gained by a wait tell nothing.
         let often = self.begun.is_some_and(|begun| now < begun + 2 * LINGER);
+        // Late is also who had to wait for a processor, which says nothing of those who send.
+        let waited_until = self.begun.map_or(now, |begun| now.min(begun + LINGER));
         self.begun = Some(now);
         if requests >= self.wanted.max(2) {
             self.short = 0;
@@ -89,10 +93,11 @@ impl Gathering {
             }
             return;
         }
-        self.full = 0;
+        // Requests that come at random come alone now and then, however many there are.
+        self.full = self.full.saturating_sub(1);
         let Some(wait) = wait else { return };
         self.short += 1;
-        let in_vain = requests == wait.before || now > wait.last + LINGER / 2;
+        let in_vain = requests == wait.before || waited_until > wait.last + LINGER / 2;
         if in_vain || self.short >= SHORT_MAX {
             (self.wanted, self.short, self.trying) = (requests.max(1), 0, false);
             self.tries = (self.tries * 2).min(TRIES_MAX);
@@ -102,6 +107,8 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     /// Answers come so long after a group began.
@@ -185,6 +192,52 @@ mod tests {
             mean < 1.01 && longest == SYNC,
             "{mean} requests a group, {longest:?}"
         );
+    }
+
+    /// Requests that come at random, on an average every `gap`, and now and then, once in so many groups, nothing is
+    /// taken for 2 ms, as on a busy machine; gives the mean size of a group.
+    fn at_random(gap: Duration, stalls: u32, groups: u32, seed: u64) -> f64 {
+        println!("seed {seed}");
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let mut gathering = Gathering::new();
+        let (mut now, mut due, mut requests) = (Instant::now(), Instant::now(), 0);
+        for _ in 0..groups {
+            now = now.max(due);
+            let mut came = 0;
+            let mut take = |until: Instant, enough: usize, came: &mut usize| {
+                let mut last = None;
+                while due <= until && *came < enough {
+                    last = Some(due);
+                    *came += 1;
+                    let share: f64 = random.random_range(f64::MIN_POSITIVE..1.0);
+                    due += gap.mul_f64(-share.ln());
+                }
+                last
+            };
+            take(now, usize::MAX, &mut came);
+            let before = came;
+            let wait = gathering.until(before, now).map(|until| {
+                let last = take(until, gathering.wanted(), &mut came).unwrap_or(now);
+                let enough = came >= gathering.wanted();
+                now = if enough { last } else { until };
+                Wait { before, last }
+            });
+            if random.random_ratio(1, stalls) {
+                now += 2 * LINGER;
+            }
+            gathering.begins(came, now, wait);
+            requests += came;
+            now += SYNC;
+        }
+        requests as f64 / f64::from(groups)
+    }
+
+    #[test]
+    fn requests_that_come_at_random_share_groups_also_after_waits_that_were_in_vain() {
+        for seed in 0..10 {
+            let mean = at_random(Duration::from_micros(80), 100, 20_000, seed);
+            assert!(mean > 8.0, "{mean} requests a group");
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ struct Located {
     file: Arc<dyn DiskFile>,
     path: std::path::PathBuf,
     byte: u64,
+    /// Where the durable frames of its segment end.
+    end: u64,
 }
 
 /// What a stream's reader finds when a segment was removed under it, which happens beside another process's writer only.
@@ -170,6 +172,7 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
                 return Ok(None);
             };
             let (file, path) = (Arc::clone(&found.segment.file), found.segment.path.clone());
+            let end = found.end;
             if found.walked() {
                 let missing = || damaged(&path, 0, &format!("offset {offset} of `{stream}` is not in it"));
                 let byte = found.find(stream, offset).ok_or_else(missing)?;
@@ -178,9 +181,10 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
                     file,
                     path,
                     byte,
+                    end,
                 }));
             }
-            (found.segment.clone(), found.end)
+            (found.segment.clone(), end)
         };
         // A sealed segment that nobody has looked at: reading it must not hold up appends.
         let number = segment.header.id.number;
@@ -203,7 +207,13 @@ fn locate(shared: &Shared, stream: &StreamName, offset: Offset) -> Result<Option
 }
 
 fn read_payload(located: &Located, stream: &StreamName, offset: Offset) -> Result<Bytes, ReadError> {
-    let Located { file, path, byte, .. } = located;
+    let Located {
+        file,
+        path,
+        byte,
+        end,
+        ..
+    } = located;
     let io = |source| ReadError::Io {
         operation: "read",
         path: path.clone(),
@@ -215,9 +225,8 @@ fn read_payload(located: &Located, stream: &StreamName, offset: Offset) -> Resul
         header.is_of(located.segment) && header.stream == *stream && header.offset == offset
     });
     let header = header.ok_or_else(|| damaged(path, *byte, "no frame of this record"))?;
-    let length = file.length().map_err(io)?;
-    if byte + header.frame_bytes() > length.next_multiple_of(64) {
-        return Err(damaged(path, *byte, "the frame is longer than the file"));
+    if byte + header.frame_bytes() > *end {
+        return Err(damaged(path, *byte, "the frame is longer than its segment"));
     }
     let mut payload = MutableBuffer::from_len_zeroed(header.payload_bytes as usize);
     file.read_at(payload.as_slice_mut(), byte + FRAME_HEADER_BYTES as u64)

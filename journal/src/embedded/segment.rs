@@ -214,7 +214,7 @@ impl Segment {
         from: u64,
         end: u64,
     ) -> impl Iterator<Item = io::Result<(u64, FrameHeader)>> {
-        let mut byte = from;
+        let (mut byte, mut frame_bytes) = (from, 0);
         let mut window = Window::default();
         std::iter::from_fn(move || {
             if byte >= end {
@@ -222,13 +222,14 @@ impl Segment {
             }
             let at = byte;
             let header = window
-                .header(&*self.file, at)
+                .header(&*self.file, at, frame_bytes)
                 .map(|bytes| bytes.and_then(FrameHeader::parse));
             let header = header.map(|header| header.filter(|header| header.is_of(self.header.id)));
-            byte = match &header {
-                Ok(Some(header)) => at + header.frame_bytes(),
-                _ => end,
+            frame_bytes = match &header {
+                Ok(Some(header)) => header.frame_bytes(),
+                _ => end - at,
             };
+            byte = at + frame_bytes;
             let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("no frame at byte {at}"));
             Some(header.and_then(|header| Ok((at, header.ok_or_else(damaged)?))))
         })
@@ -256,14 +257,26 @@ struct Window {
 }
 
 impl Window {
-    /// 64 KiB hold the headers of hundreds of small frames, and cost little when one frame is larger.
+    /// 64 KiB hold the headers of hundreds of small frames.
     const BYTES: usize = 64 << 10;
+    /// Behind a frame of more bytes a header is read alone: of a window there would be few, and payloads for nothing.
+    const FRAME_BYTES_MAX: u64 = 4 << 10;
 
-    fn header(&mut self, file: &dyn DiskFile, at: u64) -> io::Result<Option<&[u8; FRAME_HEADER_BYTES]>> {
+    /// The header at a byte, behind a frame of so many bytes.
+    fn header(
+        &mut self,
+        file: &dyn DiskFile,
+        at: u64,
+        behind: u64,
+    ) -> io::Result<Option<&[u8; FRAME_HEADER_BYTES]>> {
         let inside =
             at >= self.begin && at + FRAME_HEADER_BYTES as u64 <= self.begin + self.bytes.len() as u64;
         if !inside {
-            self.bytes.resize(Self::BYTES, 0);
+            let wanted = match behind {
+                0..=Self::FRAME_BYTES_MAX => Self::BYTES,
+                _ => FRAME_HEADER_BYTES,
+            };
+            self.bytes.resize(wanted, 0);
             let read = file.read_at(&mut self.bytes, at)?;
             self.bytes.truncate(read);
             self.begin = at;
