@@ -1,6 +1,7 @@
 //! Columns → one Parquet file, encoded as they come, durable when finished.
 
 mod encoder;
+mod gathered;
 pub(crate) mod ids;
 mod repetition;
 
@@ -18,6 +19,7 @@ use crate::statistics::Statistics;
 use crate::storage::Storage;
 use crate::table::UnlistedName;
 use encoder::Encoder;
+use gathered::Gathered;
 
 /// Encodes batches into one Parquet file as they come. CPU-bound: call it off the I/O threads. What is written is
 /// removed when it is dropped before it is finished.
@@ -29,6 +31,7 @@ pub struct FileWriter {
     /// Begins with the first rows. The mutex is never contended: it only lets tasks that hold a `FileWriter` move
     /// between threads.
     encoder: Option<Mutex<Encoder>>,
+    gathered: Gathered,
     statistics: Statistics,
     rows: u64,
     unfinished: Unfinished,
@@ -111,6 +114,7 @@ impl FileWriter {
             schema,
             options,
             encoder: None,
+            gathered: Gathered::default(),
             statistics,
             rows: 0,
             unfinished,
@@ -118,11 +122,34 @@ impl FileWriter {
     }
 
     /// Encodes rows in the lake schema (`event::schema::lake`), whose ids may still be 16 bytes
-    /// (`event::schema::placed`).
+    /// (`event::schema::placed`); a few of them together with those that follow.
     ///
     /// # Errors
     /// [`LakeError::Store`] when the file cannot be written; the writer is of no use afterwards.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        self.rows += rows.num_rows() as u64;
+        if !self.gathered.fits(rows) {
+            self.encode_gathered()?;
+        }
+        if !self.gathered.fits(rows) {
+            return self.encode(rows);
+        }
+        self.gathered.push(rows);
+        match self.gathered.is_full() {
+            true => self.encode_gathered(),
+            false => Ok(()),
+        }
+    }
+
+    fn encode_gathered(&mut self) -> Result<(), LakeError> {
+        let gathered = self.gathered.take();
+        match gathered.map_err(|error| self.store("put rows together for", &error))? {
+            Some(rows) => self.encode(&rows),
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
         if self.encoder.is_none() {
             let file = self.file.storage.create(&self.file.name);
             let file = file.map_err(|error| self.io("create a file of", &error))?;
@@ -137,7 +164,6 @@ impl FileWriter {
             .map_or(Ok(()), |encoder| unlocked(encoder).write(rows));
         written.map_err(|error| self.store("write to a file of", &error))?;
         self.statistics.add(rows);
-        self.rows += rows.num_rows() as u64;
         Ok(())
     }
 
@@ -150,8 +176,10 @@ impl FileWriter {
     /// Bytes that the file will have, about.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let Some(encoder) = &self.encoder else { return 0 };
-        encoder.lock().unwrap_or_else(PoisonError::into_inner).bytes() as u64
+        let encoded = self.encoder.as_ref().map_or(0, |encoder| {
+            encoder.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+        });
+        (encoded + self.gathered.bytes()) as u64
     }
 
     /// Writes the footer and makes file and directory durable (I-3).
@@ -159,6 +187,7 @@ impl FileWriter {
     /// # Errors
     /// [`LakeError::Store`] when that fails; nothing is committed then, and the rows come again from the journal.
     pub fn finish(mut self) -> Result<WrittenFile, LakeError> {
+        self.encode_gathered()?;
         let Some(encoder) = self.encoder.take() else {
             let message = "a file without rows is not written".to_owned();
             return Err(LakeError::Store {
