@@ -127,7 +127,9 @@ async fn run(journal: Arc<dyn Journal>, mut requests: mpsc::Receiver<Request>) {
         if let Some(until) = gathering.until(before, Instant::now()) {
             let mut last = Instant::now();
             let more = async {
+                // A timer's milliseconds are long: whoever comes ends a wait that is over, too.
                 while gathered.len() < gathering.wanted()
+                    && Instant::now() < until
                     && requests.recv_many(&mut gathered, GROUP_REQUESTS_MAX).await > 0
                 {
                     last = Instant::now();

@@ -87,7 +87,8 @@ impl Gathering {
             if wait.is_some() && self.trying {
                 (self.trying, self.tries) = (false, TRIES_MIN);
             }
-            self.full += u32::from(often);
+            // No further than the next try needs: it would rise for ever where no more are waited for.
+            self.full = (self.full + u32::from(often)).min(self.tries);
             if self.full >= self.tries && self.wanted < REQUESTS_MAX {
                 (self.wanted, self.full, self.trying) = (self.wanted + 1, 0, true);
             }
@@ -100,7 +101,7 @@ impl Gathering {
         let in_vain = requests == wait.before || waited_until > wait.last + LINGER / 2;
         if in_vain || self.short >= SHORT_MAX {
             (self.wanted, self.short, self.trying) = (requests.max(1), 0, false);
-            self.tries = (self.tries * 2).min(TRIES_MAX);
+            (self.full, self.tries) = (0, (self.tries * 2).min(TRIES_MAX));
         }
     }
 }
@@ -238,6 +239,29 @@ mod tests {
             let mean = at_random(Duration::from_micros(80), 100, 20_000, seed);
             assert!(mean > 8.0, "{mean} requests a group");
         }
+    }
+
+    #[test]
+    fn after_any_number_of_full_groups_and_a_wait_in_vain_the_next_try_comes_as_late_as_ever() {
+        let mut gathering = Gathering::new();
+        let mut now = Instant::now();
+        for _ in 0..5_000 {
+            now += SYNC;
+            gathering.begins(REQUESTS_MAX, now, None);
+            assert!(gathering.full <= gathering.tries);
+        }
+        let until = gathering.until(2, now).expect("it waits for the others");
+        let wait = Wait { before: 2, last: now };
+        gathering.begins(2, until, Some(wait));
+        assert_eq!(gathering.wanted(), 2);
+        now = until;
+        for _ in 1..2 * TRIES_MIN {
+            now += SYNC;
+            gathering.begins(2, now, None);
+            assert_eq!(gathering.wanted(), 2);
+        }
+        gathering.begins(2, now + SYNC, None);
+        assert_eq!(gathering.wanted(), 3);
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Segment {
             }
             let at = byte;
             let header = window
-                .header(&*self.file, at, frame_bytes)
+                .header(&*self.file, at, end, frame_bytes)
                 .map(|bytes| bytes.and_then(FrameHeader::parse));
             let header = header.map(|header| header.filter(|header| header.is_of(self.header.id)));
             frame_bytes = match &header {
@@ -260,23 +260,25 @@ impl Window {
     /// 64 KiB hold the headers of hundreds of small frames.
     const BYTES: usize = 64 << 10;
     /// Behind a frame of more bytes a header is read alone: of a window there would be few, and payloads for nothing.
-    const FRAME_BYTES_MAX: u64 = 4 << 10;
+    const FRAME_BYTES_MAX: u64 = 16 << 10;
 
-    /// The header at a byte, behind a frame of so many bytes.
+    /// The header at a byte, behind a frame of so many bytes; nothing is read beyond `end`.
     fn header(
         &mut self,
         file: &dyn DiskFile,
         at: u64,
+        end: u64,
         behind: u64,
     ) -> io::Result<Option<&[u8; FRAME_HEADER_BYTES]>> {
         let inside =
             at >= self.begin && at + FRAME_HEADER_BYTES as u64 <= self.begin + self.bytes.len() as u64;
         if !inside {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
             let wanted = match behind {
-                0..=Self::FRAME_BYTES_MAX => Self::BYTES,
+                0..=Self::FRAME_BYTES_MAX => Self::BYTES.min(left),
                 _ => FRAME_HEADER_BYTES,
             };
-            self.bytes.resize(wanted, 0);
+            self.bytes.resize(wanted.max(FRAME_HEADER_BYTES), 0);
             let read = file.read_at(&mut self.bytes, at)?;
             self.bytes.truncate(read);
             self.begin = at;
