@@ -23,8 +23,8 @@ use crate::json::write_text;
 use crate::pin::Pin;
 use crate::question::Question;
 use crate::session::{QueryTables, for_query};
-use crate::tail::batch_bytes;
 use crate::{Format, QueryError, Readable, growth, guard, offset, time_offset, wildcard};
+use event::batch::bytes_of_rows;
 
 /// Rows of a JSON or text answer when the request names no limit.
 const DOCUMENT_ROWS: usize = 10_000;
@@ -327,7 +327,7 @@ async fn document(
         truncated |= kept < batch.num_rows();
         if kept > 0 {
             batches.push(batch.slice(0, kept));
-            bytes += batch_bytes(&batch.slice(0, kept));
+            bytes += bytes_of_rows(&batch.slice(0, kept));
         }
         total += kept;
         if truncated {

@@ -10,7 +10,7 @@ use lake::PartitionRows;
 
 use crate::QueryError;
 use crate::parameters::column;
-use crate::tail::batch_bytes;
+use event::batch::bytes_of_rows;
 
 /// Rows, and bytes of them, that are given at once: with whatever else has been read by then, and what else the last
 /// one's record has.
@@ -75,7 +75,7 @@ impl WholeRecords {
 
     fn push(&mut self, batch: RecordBatch) {
         self.count += batch.num_rows();
-        self.bytes += batch_bytes(&batch);
+        self.bytes += bytes_of_rows(&batch);
         self.rows.push(batch);
     }
 

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
+use event::batch::bytes_of_rows;
 use event::{Offset, Partition, Position, StreamDeclaration, StreamName, schema};
 use futures::stream::{BoxStream, StreamExt, try_unfold};
 use journal::{Decoded as DecodedRecord, Journal, JournalReader, Record, RecordDecoder};
@@ -114,7 +115,7 @@ impl Tail {
 
     fn keep(&self, stream: &StreamName, at: Position, batch: &RecordBatch) {
         // The other half is for what lets runs be left out.
-        let Some(taken) = Taken::take(&self.runs.taken, batch_bytes(batch), self.bytes_max / 2) else {
+        let Some(taken) = Taken::take(&self.runs.taken, bytes_of_rows(batch), self.bytes_max / 2) else {
             return;
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,17 +211,4 @@ impl Reading {
             }
         }
     }
-}
-
-/// Bytes that the rows themselves take; columns of one record share one allocation.
-pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
-    let columns = batch.columns().iter();
-    columns
-        .map(|column| {
-            column
-                .to_data()
-                .get_slice_memory_size()
-                .unwrap_or_else(|_| column.get_array_memory_size())
-        })
-        .sum()
 }

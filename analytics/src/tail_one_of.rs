@@ -83,9 +83,9 @@ impl OneOf {
                     .filter_map(|value| Some(u128::from_ne_bytes((*value).try_into().ok()?)))
                     .collect();
                 let is_in = |id: &[u8; 16]| match &few[..] {
+                    _ if self.values.len() > COMPARED_MAX => self.values.contains(&id[..]),
                     [one] => *one == u128::from_ne_bytes(*id),
-                    few if few.len() <= COMPARED_MAX => few.contains(&u128::from_ne_bytes(*id)),
-                    _ => self.values.contains(&id[..]),
+                    few => few.contains(&u128::from_ne_bytes(*id)),
                 };
                 rows.filter(|row| is_in(&ids[*row as usize]) && valid(row))
                     .collect()

@@ -74,7 +74,9 @@ impl Part {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        crate::tail::batch_bytes(&self.rows) + self.requests.len() * size_of::<Request>() + size_of::<Self>()
+        event::batch::bytes_of_rows(&self.rows)
+            + self.requests.len() * size_of::<Request>()
+            + size_of::<Self>()
     }
 }
 

@@ -191,7 +191,8 @@ impl RunBuilder {
             self.ends.push(end);
             self.range.to = self.range.to.next();
         }
-        self.bytes += crate::tail::batch_bytes(&rows) + spans.len() * size_of::<crate::tail_run::Request>();
+        self.bytes +=
+            event::batch::bytes_of_rows(&rows) + spans.len() * size_of::<crate::tail_run::Request>();
         if rows.num_rows() >= SMALL_ROWS {
             self.join()?;
             let first = self.rows;

@@ -1,7 +1,7 @@
 //! A batch: accepted rows of one stream that travel together, with the spans that say which request each
 //! row came in.
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch};
 
 use crate::{Partition, StreamName, TraceId};
 
@@ -64,4 +64,14 @@ impl Batch {
 /// How many events some spans cover.
 pub(crate) fn spanned(spans: &[Span]) -> u64 {
     spans.iter().map(|span| u64::from(span.rows)).sum()
+}
+
+/// Bytes of memory that rows take; columns of one record share one allocation, which is counted once.
+#[must_use]
+pub fn bytes_of_rows(rows: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| {
+        let shared = column.to_data().get_slice_memory_size();
+        shared.unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    rows.columns().iter().map(bytes).sum()
 }

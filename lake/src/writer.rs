@@ -28,8 +28,8 @@ pub struct FileWriter {
     file: NewFile,
     schema: SchemaRef,
     options: WriterOptions,
-    /// Begins with the first rows. The mutex is never contended: it only lets tasks that hold a `FileWriter` move
-    /// between threads.
+    /// Begins with the first rows that are encoded. The mutex is never contended: it only lets tasks that hold a
+    /// `FileWriter` move between threads.
     encoder: Option<Mutex<Encoder>>,
     gathered: Gathered,
     statistics: Statistics,

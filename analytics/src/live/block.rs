@@ -14,7 +14,7 @@ use super::shape::Shape;
 use crate::QueryError;
 use crate::kept::Decisions;
 use crate::parameters::column;
-use crate::tail::batch_bytes;
+use event::batch::bytes_of_rows;
 
 /// The events of the records [from, to) of one partition. There may be none: what is no event is left out, and what
 /// repeats an id where ids are unique.
@@ -74,7 +74,7 @@ impl Block {
         Ok(Self {
             from: Offset(0),
             to: Offset(0),
-            bytes: batch_bytes(&rows) + texts.len() + places_bytes + size_of::<Self>(),
+            bytes: bytes_of_rows(&rows) + texts.len() + places_bytes + size_of::<Self>(),
             rows,
             places,
             texts: texts.into(),

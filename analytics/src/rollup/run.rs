@@ -20,7 +20,7 @@ use super::source::Read;
 use super::tip::{SourceRange, Tip};
 use super::window::{Window, Windows};
 use super::worker::Worker;
-use crate::tail::batch_bytes;
+use event::batch::bytes_of_rows;
 
 /// Most windows of one record: a rollup that catches up appends many at once.
 const WINDOWS_MAX: usize = 64;
@@ -112,7 +112,7 @@ impl Run<'_> {
             let Some(window) = self.windows.advance(&self.known.ends, self.known.at, now())? else {
                 break;
             };
-            bytes += window.rows.iter().map(batch_bytes).sum::<usize>();
+            bytes += window.rows.iter().map(bytes_of_rows).sum::<usize>();
             ended.push(window);
         }
         Ok(ended)

@@ -13,7 +13,7 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use event::{Offset, Partition, schema};
 
 use crate::QueryError;
-use crate::tail::batch_bytes;
+use event::batch::bytes_of_rows;
 
 /// For how long after its end a window waits for what arrived in time and becomes durable a little later.
 const GRACE_US: i64 = 200_000;
@@ -237,7 +237,7 @@ impl Windows {
         }
         let rows = batch.slice(lane.taken, stop - lane.taken);
         open.count += rows.num_rows() as u64;
-        open.bytes += batch_bytes(&rows);
+        open.bytes += bytes_of_rows(&rows);
         open.rows.entry(partition).or_default().push(rows);
         lane.taken = stop;
         lane.place = place_behind(batch, stop, lane.ready.get(1))?;

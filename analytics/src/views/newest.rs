@@ -23,7 +23,7 @@ use crate::files::Wanted;
 use crate::parameters::{Filter, column};
 use crate::pin::{Pin, TailRange};
 use crate::stats::projected;
-use crate::tail::batch_bytes;
+use event::batch::bytes_of_rows;
 
 /// Records of the tail that are read at once, from its end.
 const RECORDS_AT_ONCE: u64 = 64;
@@ -251,7 +251,7 @@ impl<'a> Newest<'a> {
             .iter()
             .map(|(_, row)| u32::try_from(*row).unwrap_or(u32::MAX));
         let taken = take_record_batch(rows, &UInt32Array::from_iter_values(rows_found))?;
-        self.bytes += batch_bytes(&taken);
+        self.bytes += bytes_of_rows(&taken);
         let batch = self.batches.len();
         self.batches.push(taken);
         self.keys
@@ -285,7 +285,7 @@ impl<'a> Newest<'a> {
         let places: Vec<_> = self.keys.iter().map(|key| (key.batch, key.row)).collect();
         let batches: Vec<_> = self.batches.iter().collect();
         let kept = interleave_record_batch(&batches, &places)?;
-        self.bytes = batch_bytes(&kept);
+        self.bytes = bytes_of_rows(&kept);
         if self.bytes > BYTES_MAX {
             return Err(QueryError::TooLarge(format!(
                 "the newest events that are asked for have more than {BYTES_MAX} bytes: ask for fewer"

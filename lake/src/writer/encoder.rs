@@ -19,6 +19,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, FieldRef, SchemaRef};
+use event::batch::bytes_of_rows;
 use event::schema::{IdText, TRACE_ID, column_in_lake};
 use event::{FieldType, StreamDeclaration};
 use parquet::arrow::ArrowWriter;
@@ -165,7 +166,7 @@ impl Encoder {
 
     /// Bytes that the file will have, about.
     pub(super) fn bytes(&self) -> usize {
-        let waiting: usize = self.sample.iter().map(RecordBatch::get_array_memory_size).sum();
+        let waiting: usize = self.sample.iter().map(bytes_of_rows).sum();
         let group = self.group.iter().flat_map(|group| &group.columns);
         let encoded: usize = group.map(Column::bytes).sum();
         self.file.bytes_written() + encoded + waiting

@@ -257,10 +257,15 @@ async fn vacuum_keeps_what_another_process_is_about_to_commit() {
     let waiting = write(&writing, 0, 0, 2).expect("written");
     let open = {
         let mut open = writing.writer(&WriterOptions::default()).expect("a writer");
-        open.write(&crate::fixture::record(writing.declaration(), 0, 2, 3))
+        open.write(&crate::fixture::record(writing.declaration(), 0, 2, 3_000))
             .expect("written");
         open
     };
+    let directory = &writing.snapshot().await.expect("a snapshot").directory;
+    let files = std::fs::read_dir(directory.local().expect("a directory")).expect("listed");
+    let files = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let parquet = files.filter(|name| name.ends_with(".parquet")).count();
+    assert_eq!(parquet, 3, "the one that is open is there to be removed");
     assert_eq!(other.vacuum().await.expect("vacuumed").files_deleted, 0);
     writing
         .commit(vec![waiting], &[advance(0, 0, 2)])

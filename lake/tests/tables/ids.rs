@@ -202,6 +202,54 @@ async fn a_file_of_ids_of_16_bytes_is_read_as_if_texts_had_been_written() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_all_rows_in_their_order_however_few_come_at_once() {
+    println!("seed {SEED}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let table = table_on(directory.path(), stream(), Arc::new(UnsyncedDisk));
+    let table = table.await.expect("opens");
+    let mut random = ChaCha8Rng::seed_from_u64(SEED);
+    let shape = Shape {
+        rows: 40_000,
+        ids: 500,
+        run: 1,
+        lonely: 3,
+        row_group_rows: 18_000,
+    };
+    let stream = table.declaration();
+    let (mut pieces, mut texts) = (Vec::new(), Vec::new());
+    for (offset, batch) in (0..).zip(batches(shape, &mut random)) {
+        texts.push(schema::to_lake(&batch, Offset(offset), stream).expect("converts"));
+        let rows = schema::place(&batch, Offset(offset), stream).expect("places");
+        let mut at = 0;
+        while at < rows.num_rows() {
+            let sizes = [1, 1, 1, 2, 100, 1_023, 1_024, 3_000];
+            let size = sizes[random.random_range(0..sizes.len())].min(rows.num_rows() - at);
+            pieces.push(rows.slice(at, size));
+            at += size;
+        }
+    }
+    let options = WriterOptions {
+        row_group_rows: shape.row_group_rows,
+        ..WriterOptions::default()
+    };
+    let mut writer = table.writer(&options).expect("a writer");
+    let mut written = 0;
+    for piece in &pieces {
+        writer.write(piece).expect("written");
+        written += piece.num_rows() as u64;
+        assert_eq!(writer.rows(), written);
+        assert!(writer.bytes() > 0);
+    }
+    let path = writer.finish().expect("finished").path;
+    let file = File::open(directory.path().join("friends").join(path)).expect("there");
+    let (rows, footer) = read(&file, None);
+    let expected = together(&table, &texts);
+    assert_eq!(together(&table, &rows), expected);
+    pages_are_where_and_what_they_say(&footer, &expected);
+    filters_know_all(&file, &expected, &footer);
+}
+
 /// The same rows, nulls and bounds in each row group.
 fn same_footers(ours: &ParquetMetaData, theirs: &ParquetMetaData) {
     assert_eq!(ours.num_row_groups(), theirs.num_row_groups());
