@@ -177,9 +177,17 @@ impl World {
     }
 
     pub(crate) async fn up(&mut self, number: usize) {
-        self.own[number].up();
         let urls: Vec<_> = self.own.iter().map(|server| server.url.clone()).collect();
-        until("the servers answer", async || answer(&urls).await).await;
+        let server = &mut self.own[number];
+        server.up();
+        let answers = async || {
+            // Its port was free for a moment, and somebody's connection may have had it.
+            if server.is_down() {
+                server.up();
+            }
+            answer(&urls).await
+        };
+        until("the servers answer", answers).await;
     }
 
     /// Posts events of these ids, confirmed.
