@@ -45,4 +45,5 @@ pub use snapshot::{DataFile, Located, Snapshot};
 pub use table::{Advance, CompactReport, PartitionRows, Source, Table, VacuumReport};
 pub use tables::Lake;
 pub use verify::VerifyReport;
+pub use writer::threads::EncodingThreads;
 pub use writer::{FileWriter, WrittenFile};

@@ -7,6 +7,7 @@
 //! Every column has bounds, also those that nobody compares: deltalake 1.6.6, as a pyarrow dataset, takes a missing
 //! bound beside others for one that no value keeps to, and finds nothing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -19,6 +20,7 @@ use arrow_schema::{DataType, Field, SchemaRef};
 use event::schema::IdText;
 
 use crate::writer::ids;
+use crate::writer::threads::EncodingThreads;
 
 /// Characters of a text that statistics keep, as other Delta writers do.
 const TEXT_CHARACTERS: usize = 32;
@@ -56,17 +58,17 @@ impl Statistics {
     }
 
     /// Adds rows; columns after the schema's are not looked at.
-    pub(crate) fn add(&mut self, rows: &RecordBatch) {
-        self.rows += rows.num_rows() as i64;
-        for ((column, array), field) in self
-            .columns
-            .iter_mut()
-            .zip(rows.columns())
-            .zip(self.schema.fields())
-        {
-            column.nulls += array.null_count() as i64;
-            column.range = merge(column.range.take(), range(field.name(), array));
-        }
+    pub(crate) fn add(&mut self, batches: &[RecordBatch], threads: &EncodingThreads) {
+        self.rows += batches.iter().map(|rows| rows.num_rows() as i64).sum::<i64>();
+        let columns = self.columns.iter_mut().zip(self.schema.fields()).enumerate();
+        let added = threads.each(columns, |(number, (column, field))| {
+            for array in batches.iter().map(|rows| rows.column(number)) {
+                column.nulls += array.null_count() as i64;
+                column.range = merge(column.range.take(), range(field.name(), array));
+            }
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = added;
     }
 
     /// In the form that the kernel writes into the commit.

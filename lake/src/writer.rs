@@ -4,6 +4,7 @@ mod encoder;
 mod gathered;
 pub(crate) mod ids;
 mod repetition;
+pub(crate) mod threads;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use crate::storage::Storage;
 use crate::table::UnlistedName;
 use encoder::Encoder;
 use gathered::Gathered;
+use threads::EncodingThreads;
 
 /// Encodes batches into one Parquet file as they come. CPU-bound: call it off the I/O threads. What is written is
 /// removed when it is dropped before it is finished.
@@ -33,6 +35,7 @@ pub struct FileWriter {
     encoder: Option<Mutex<Encoder>>,
     gathered: Gathered,
     statistics: Statistics,
+    threads: EncodingThreads,
     rows: u64,
     unfinished: Unfinished,
 }
@@ -116,40 +119,51 @@ impl FileWriter {
             encoder: None,
             gathered: Gathered::default(),
             statistics,
+            threads: EncodingThreads::default(),
             rows: 0,
             unfinished,
         }
     }
 
+    /// From now on columns are encoded on these threads as well as on the one that calls; at first on that one alone.
+    pub fn set_threads(&mut self, threads: EncodingThreads) {
+        self.threads = threads;
+    }
+
     /// Encodes rows in the lake schema (`event::schema::lake`), whose ids may still be 16 bytes
-    /// (`event::schema::placed`); a few of them together with those that follow.
+    /// (`event::schema::placed`); a few of them together with those that follow, more of them where there are several
+    /// threads.
     ///
     /// # Errors
     /// [`LakeError::Store`] when the file cannot be written; the writer is of no use afterwards.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
         self.rows += rows.num_rows() as u64;
-        if !self.gathered.fits(rows) {
-            self.encode_gathered()?;
-        }
-        if !self.gathered.fits(rows) {
-            return self.encode(rows);
-        }
-        self.gathered.push(rows);
-        match self.gathered.is_full() {
-            true => self.encode_gathered(),
+        let gathered = self.gathered.push(rows);
+        gathered.map_err(|error| self.store("put rows together for", &error))?;
+        let enough = match self.threads.are_several() {
+            true => self.gathered.are_enough_for_threads(),
+            false => self.gathered.are_enough(),
+        };
+        if enough { self.encode() } else { Ok(()) }
+    }
+
+    /// Encodes the rows that wait for others to keep several threads busy; only a few may wait still.
+    ///
+    /// # Errors
+    /// As of [`FileWriter::write`].
+    pub fn flush(&mut self) -> Result<(), LakeError> {
+        match self.gathered.are_enough() {
+            true => self.encode(),
             false => Ok(()),
         }
     }
 
-    fn encode_gathered(&mut self) -> Result<(), LakeError> {
+    fn encode(&mut self) -> Result<(), LakeError> {
         let gathered = self.gathered.take();
-        match gathered.map_err(|error| self.store("put rows together for", &error))? {
-            Some(rows) => self.encode(&rows),
-            None => Ok(()),
+        let gathered = gathered.map_err(|error| self.store("put rows together for", &error))?;
+        if gathered.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn encode(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
         if self.encoder.is_none() {
             let file = self.file.storage.create(&self.file.name);
             let file = file.map_err(|error| self.io("create a file of", &error))?;
@@ -158,13 +172,12 @@ impl FileWriter {
             let begun = begun.map_err(|error| self.store("begin a file of", &error))?;
             self.encoder = Some(Mutex::new(begun));
         }
+        self.statistics.add(&gathered, &self.threads);
         let written = self
             .encoder
             .as_mut()
-            .map_or(Ok(()), |encoder| unlocked(encoder).write(rows));
-        written.map_err(|error| self.store("write to a file of", &error))?;
-        self.statistics.add(rows);
-        Ok(())
+            .map_or(Ok(()), |encoder| unlocked(encoder).write(gathered, &self.threads));
+        written.map_err(|error| self.store("write to a file of", &error))
     }
 
     /// Rows so far.
@@ -187,7 +200,7 @@ impl FileWriter {
     /// # Errors
     /// [`LakeError::Store`] when that fails; nothing is committed then, and the rows come again from the journal.
     pub fn finish(mut self) -> Result<WrittenFile, LakeError> {
-        self.encode_gathered()?;
+        self.encode()?;
         let Some(encoder) = self.encoder.take() else {
             let message = "a file without rows is not written".to_owned();
             return Err(LakeError::Store {
@@ -198,7 +211,7 @@ impl FileWriter {
         };
         let encoder = encoder.into_inner().unwrap_or_else(PoisonError::into_inner);
         let file = encoder
-            .finish()
+            .finish(&self.threads)
             .map_err(|error| self.store("finish a file of", &error))?;
         let bytes = file
             .finish()

@@ -8,6 +8,9 @@
 //! Uuids that do not repeat have their lengths together before them; with each length before its uuid, zstd makes 19.9
 //! bytes of one in place of 18.5 (`benches/README.md`).
 //!
+//! The columns of rows that come together are encoded on whatever threads are free, one column on one of them, and a row
+//! group's are finished there as well ([`super::threads`]).
+//!
 //! # Why not `ArrowWriter`
 //! Its properties are fixed for the whole file. The parts that it is made of are used as it uses them; the properties
 //! of a row group reach the columns through a factory that is made from a file writer that writes nowhere.
@@ -19,12 +22,16 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, FieldRef, SchemaRef};
+use bytes::Bytes;
 use event::batch::bytes_of_rows;
 use event::schema::{IdText, TRACE_ID, column_in_lake};
 use event::{FieldType, StreamDeclaration};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -32,10 +39,12 @@ use parquet::schema::types::ColumnPath;
 
 use super::ids::IdColumn;
 use super::repetition::{SAMPLE_ROWS, repetition};
+use super::threads::EncodingThreads;
 use crate::options::WriterOptions;
 use crate::storage::NewBytes;
 
-/// Bytes of a column's dictionary, above which the rest of a row group is written plainly, or a row group of ids ends.
+/// Bytes of a column's dictionary, above which the rest of a row group is written plainly, or a row group of ids ends: after
+/// the rows that were encoded together, of which threads may have 5 MiB of ids.
 const DICTIONARY_BYTES_MAX: usize = 16 << 20;
 /// Where requests have fewer rows, the texts of their trace ids are compressed instead: there are many of them.
 const REQUEST_ROWS_MIN: u64 = 64;
@@ -55,7 +64,6 @@ pub(super) struct Encoder {
     file: SerializedFileWriter<NewBytes>,
     /// First rows of a row group that has not begun.
     sample: Vec<RecordBatch>,
-    sampled: usize,
     group: Option<Group>,
 }
 
@@ -111,13 +119,27 @@ impl Column {
         }
     }
 
+    fn close(self) -> Result<ColumnChunk> {
+        match self {
+            Self::Ids(column) => column
+                .close()
+                .map(|(bytes, closed)| ColumnChunk::Ids(bytes, closed)),
+            Self::Any(column) => column.close().map(ColumnChunk::Any),
+        }
+    }
+}
+
+/// A column of a row group that has ended.
+enum ColumnChunk {
+    Ids(Bytes, ColumnCloseResult),
+    Any(ArrowColumnChunk),
+}
+
+impl ColumnChunk {
     fn append_to(self, group: &mut SerializedRowGroupWriter<'_, NewBytes>) -> Result<()> {
         match self {
-            Self::Ids(column) => {
-                let (bytes, closed) = column.close()?;
-                group.append_column(&bytes, closed)
-            }
-            Self::Any(column) => column.close()?.append_to_row_group(group),
+            Self::Ids(bytes, closed) => group.append_column(&bytes, closed),
+            Self::Any(chunk) => chunk.append_to_row_group(group),
         }
     }
 }
@@ -125,7 +147,7 @@ impl Column {
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Encoder")
-            .field("sampled", &self.sampled)
+            .field("sampled", &rows_of(&self.sample))
             .finish_non_exhaustive()
     }
 }
@@ -146,22 +168,15 @@ impl Encoder {
             stream,
             file,
             sample: Vec::new(),
-            sampled: 0,
             group: None,
         })
     }
 
     /// Encodes rows, or lets them wait for a row group to begin.
-    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        if self.group.is_some() {
-            return self.encode(rows);
-        }
-        self.sampled += rows.num_rows();
-        self.sample.push(rows.clone());
-        if self.sampled >= SAMPLE_ROWS.min(self.options.row_group_rows) {
-            self.encode_sample()?;
-        }
-        Ok(())
+    pub(super) fn write(&mut self, batches: Vec<RecordBatch>, threads: &EncodingThreads) -> Result<()> {
+        let mut waiting = std::mem::take(&mut self.sample);
+        waiting.extend(batches);
+        self.encode(waiting, false, threads)
     }
 
     /// Bytes that the file will have, about.
@@ -173,23 +188,14 @@ impl Encoder {
     }
 
     /// Writes what waits and the footer.
-    pub(super) fn finish(mut self) -> Result<NewBytes> {
-        self.encode_sample()?;
-        self.end_group()?;
+    pub(super) fn finish(mut self, threads: &EncodingThreads) -> Result<NewBytes> {
+        let waiting = std::mem::take(&mut self.sample);
+        self.encode(waiting, true, threads)?;
+        self.end_group(threads)?;
         self.file.into_inner()
     }
 
-    fn encode_sample(&mut self) -> Result<()> {
-        self.sampled = 0;
-        let sample = std::mem::take(&mut self.sample);
-        if sample.is_empty() {
-            return Ok(());
-        }
-        self.begin_group(&sample)?;
-        sample.iter().try_for_each(|rows| self.encode(rows))
-    }
-
-    fn begin_group(&mut self, sample: &[RecordBatch]) -> Result<()> {
+    fn begin_group(&self, sample: &[RecordBatch]) -> Result<Group> {
         let rows = self.options.row_group_rows;
         let repeating = (0..self.schema.fields().len()).filter_map(|column| {
             let distinct = repetition(sample, column, rows, DICTIONARY_BYTES_MAX)?;
@@ -205,11 +211,10 @@ impl Encoder {
             self.ids(sample, number, repeating.get(&number).copied())
                 .map_or_else(|| Column::Any(Box::new(any)), |ids| Column::Ids(Box::new(ids)))
         });
-        self.group = Some(Group {
+        Ok(Group {
             columns: columns.collect(),
             rows: 0,
-        });
-        Ok(())
+        })
     }
 
     /// A column of ids that repeat, about so many different ones.
@@ -232,48 +237,81 @@ impl Encoder {
         ))
     }
 
-    /// Encodes rows into the row group, and into those after it when it is full.
-    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
-        let mut rows = rows.clone();
-        while rows.num_rows() > 0 {
-            let Some(group) = &mut self.group else {
-                // The row group ended within these rows: they decide on the next one.
-                self.begin_group(std::slice::from_ref(&rows))?;
-                continue;
+    /// Encodes rows into the row group, and into those after it when it is full. Too few to begin one with wait, unless
+    /// they are the last ones.
+    fn encode(
+        &mut self,
+        mut batches: Vec<RecordBatch>,
+        are_last: bool,
+        threads: &EncodingThreads,
+    ) -> Result<()> {
+        let rows_max = self.options.row_group_rows;
+        while !batches.is_empty() {
+            let begun = self.group.as_ref().map(|group| group.rows);
+            if begun.is_none() && !are_last && rows_of(&batches) < SAMPLE_ROWS.min(rows_max) {
+                self.sample = batches;
+                return Ok(());
+            }
+            let rest = split_off(&mut batches, rows_max - begun.unwrap_or(0));
+            let group = match self.group.take() {
+                Some(group) => group,
+                None => self.begin_group(&batches)?,
             };
-            let fitting = rows.num_rows().min(self.options.row_group_rows - group.rows);
-            let part = rows.slice(0, fitting);
-            for ((column, field), array) in group
-                .columns
-                .iter_mut()
-                .zip(self.schema.fields())
-                .zip(part.columns())
-            {
-                column.write(field, array)?;
-            }
-            group.rows += fitting;
+            let group = self.group.insert(group);
+            let columns = group.columns.iter_mut().zip(self.schema.fields());
+            threads.each(columns.enumerate(), |(number, (column, field))| {
+                let mut arrays = batches.iter().map(|rows| rows.column(number));
+                arrays.try_for_each(|array| column.write(field, array))
+            })?;
+            group.rows += rows_of(&batches);
             // The first rows promised fewer ids than came: those of the next row group decide anew.
-            let is_full = group.rows == self.options.row_group_rows
-                || group.columns.iter().any(Column::has_full_dictionary);
+            let is_full = group.rows == rows_max || group.columns.iter().any(Column::has_full_dictionary);
             if is_full {
-                self.end_group()?;
+                self.end_group(threads)?;
             }
-            rows = rows.slice(fitting, rows.num_rows() - fitting);
+            batches = rest;
         }
         Ok(())
     }
 
-    fn end_group(&mut self) -> Result<()> {
+    fn end_group(&mut self, threads: &EncodingThreads) -> Result<()> {
         let Some(group) = self.group.take() else {
             return Ok(());
         };
+        let mut chunks: Vec<Option<ColumnChunk>> = group.columns.iter().map(|_| None).collect();
+        let columns = group.columns.into_iter().zip(&mut chunks);
+        threads.each(columns, |(column, chunk)| {
+            *chunk = Some(column.close()?);
+            Ok::<_, ParquetError>(())
+        })?;
         let mut ended = self.file.next_row_group()?;
-        for column in group.columns {
-            column.append_to(&mut ended)?;
+        for chunk in chunks.into_iter().flatten() {
+            chunk.append_to(&mut ended)?;
         }
         ended.close()?;
         Ok(())
     }
+}
+
+fn rows_of(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
+}
+
+/// Leaves so many rows, and gives the others.
+fn split_off(batches: &mut Vec<RecordBatch>, mut rows: usize) -> Vec<RecordBatch> {
+    for number in 0..batches.len() {
+        let found = batches[number].num_rows();
+        if found > rows {
+            let mut rest = batches.split_off(number);
+            if rows > 0 {
+                batches.push(rest[0].slice(0, rows));
+                rest[0] = rest[0].slice(rows, found - rows);
+            }
+            return rest;
+        }
+        rows -= found;
+    }
+    Vec::new()
 }
 
 /// How columns are written, with a dictionary for the `repeating` ones, which have about so many different values.
@@ -330,4 +368,41 @@ fn properties(
         }
     }
     properties.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn batches_are_split_between_two_of_them_and_within_one() {
+        let numbers = |values: std::ops::Range<i64>| {
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+            RecordBatch::try_from_iter([("number", column)]).expect("one column")
+        };
+        let all = [numbers(0..3), numbers(3..4), numbers(4..9)];
+        for (rows, first, others) in [
+            (0, vec![], all.to_vec()),
+            (
+                1,
+                vec![numbers(0..1)],
+                vec![numbers(1..3), numbers(3..4), numbers(4..9)],
+            ),
+            (3, vec![numbers(0..3)], all[1..].to_vec()),
+            (4, all[..2].to_vec(), vec![numbers(4..9)]),
+            (
+                8,
+                vec![numbers(0..3), numbers(3..4), numbers(4..8)],
+                vec![numbers(8..9)],
+            ),
+            (9, all.to_vec(), vec![]),
+            (10, all.to_vec(), vec![]),
+        ] {
+            let mut batches = all.to_vec();
+            let rest = split_off(&mut batches, rows);
+            assert_eq!((batches, rest), (first, others), "after {rows} rows");
+        }
+    }
 }

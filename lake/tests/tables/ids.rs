@@ -11,7 +11,7 @@ use event::{
     Batch, FieldDeclaration, FieldType, Offset, Partition, Span, StreamDeclaration, StreamName, TraceId,
     schema,
 };
-use lake::{Table, WriterOptions};
+use lake::{EncodingThreads, Table, WriterOptions};
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
@@ -203,19 +203,31 @@ async fn a_file_of_ids_of_16_bytes_is_read_as_if_texts_had_been_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_has_all_rows_in_their_order_however_few_come_at_once() {
+async fn a_file_has_all_rows_in_their_order_however_few_come_at_once_and_whoever_encodes_them() {
     println!("seed {SEED}");
+    let sizes = [1, 1, 1, 2, 100, 1_023, 1_024, 3_000];
+    for (rows, row_group_rows, sizes, turns) in [
+        (40_000, 18_000, &sizes[..], 12),
+        (5_000, 700, &sizes, 100),
+        (500_000, 300_000, &[1_024, 8_000, 16_384], 1_000),
+    ] {
+        let shape = Shape {
+            rows,
+            ids: 500,
+            run: 1,
+            lonely: 3,
+            row_group_rows,
+        };
+        comes_in_pieces(shape, sizes, turns).await;
+    }
+}
+
+/// Writes it in pieces of some of these sizes, with other threads or none after so many of them, about.
+async fn comes_in_pieces(shape: Shape, sizes: &[usize], turns: u32) {
     let directory = tempfile::tempdir().expect("a directory");
     let table = table_on(directory.path(), stream(), Arc::new(UnsyncedDisk));
     let table = table.await.expect("opens");
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
-    let shape = Shape {
-        rows: 40_000,
-        ids: 500,
-        run: 1,
-        lonely: 3,
-        row_group_rows: 18_000,
-    };
     let stream = table.declaration();
     let (mut pieces, mut texts) = (Vec::new(), Vec::new());
     for (offset, batch) in (0..).zip(batches(shape, &mut random)) {
@@ -223,7 +235,6 @@ async fn a_file_has_all_rows_in_their_order_however_few_come_at_once() {
         let rows = schema::place(&batch, Offset(offset), stream).expect("places");
         let mut at = 0;
         while at < rows.num_rows() {
-            let sizes = [1, 1, 1, 2, 100, 1_023, 1_024, 3_000];
             let size = sizes[random.random_range(0..sizes.len())].min(rows.num_rows() - at);
             pieces.push(rows.slice(at, size));
             at += size;
@@ -234,8 +245,16 @@ async fn a_file_has_all_rows_in_their_order_however_few_come_at_once() {
         ..WriterOptions::default()
     };
     let mut writer = table.writer(&options).expect("a writer");
+    let several = EncodingThreads::start(3).expect("threads");
+    writer.set_threads(several.clone());
     let mut written = 0;
     for piece in &pieces {
+        match random.random_range(0..turns) {
+            0 => writer.set_threads(EncodingThreads::default()),
+            1 => writer.flush().expect("encoded"),
+            2..5 => writer.set_threads(several.clone()),
+            _ => {}
+        }
         writer.write(piece).expect("written");
         written += piece.num_rows() as u64;
         assert_eq!(writer.rows(), written);
@@ -246,6 +265,14 @@ async fn a_file_has_all_rows_in_their_order_however_few_come_at_once() {
     let (rows, footer) = read(&file, None);
     let expected = together(&table, &texts);
     assert_eq!(together(&table, &rows), expected);
+    let groups = footer.row_groups().iter().map(|group| group.num_rows() as usize);
+    let (last, full) = (
+        shape.rows % shape.row_group_rows,
+        shape.rows / shape.row_group_rows,
+    );
+    let mut whole = vec![shape.row_group_rows; full];
+    whole.extend((last > 0).then_some(last));
+    assert_eq!(groups.collect::<Vec<_>>(), whole);
     pages_are_where_and_what_they_say(&footer, &expected);
     filters_know_all(&file, &expected, &footer);
 }

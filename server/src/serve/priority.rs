@@ -17,6 +17,7 @@
 use std::io;
 use std::sync::OnceLock;
 
+use lake::EncodingThreads;
 use sink::SinkThreads;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -31,8 +32,11 @@ const LAST_NICER_BY: i32 = 10;
 /// Most that a thread can be nice.
 pub(super) const NICEST: i32 = 19;
 
-/// Threads that go first beside those for blocking work: of the sink one decodes and encodes, the other waits for the disk.
+/// Threads that go first beside those for blocking work and for encoding.
 const THREADS: usize = 2;
+
+/// Threads that help a sink that is behind to encode, at most: few streams have more columns that take long.
+const ENCODING_THREADS_MAX: usize = 7;
 
 /// How nice the process was when it began.
 static GIVEN: OnceLock<i32> = OnceLock::new();
@@ -73,6 +77,7 @@ fn go_last() {
 pub(super) struct Runtimes {
     first: Option<Runtime>,
     last: Option<Runtime>,
+    encoding: EncodingThreads,
 }
 
 impl Runtimes {
@@ -89,9 +94,13 @@ impl Runtimes {
             .thread_name("tidemill-last")
             .on_thread_start(go_last)
             .build()?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let encoding = EncodingThreads::start((processors - 1).min(ENCODING_THREADS_MAX));
+        let encoding = encoding.map_err(io::Error::other)?;
         Ok(Self {
             first: Some(first),
             last: Some(last),
+            encoding,
         })
     }
 
@@ -106,6 +115,7 @@ impl Runtimes {
         SinkThreads {
             first: self.first().clone(),
             last: last.expect("it is there until it is dropped").handle().clone(),
+            encoding: self.encoding.clone(),
         }
     }
 }

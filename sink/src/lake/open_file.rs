@@ -11,7 +11,7 @@ use lake::{Advance, FileWriter, Table, WriterOptions, WrittenFile};
 use tokio::time::Instant;
 
 use super::rejects::{OpenRejects, REJECTS_MAX, RejectsTable};
-use super::threads::Pace;
+use super::threads::{Pace, Turn};
 use crate::SinkError;
 
 /// Rows of one partition that wait for a commit, and which records they are.
@@ -92,6 +92,8 @@ impl OpenFile {
                 break;
             }
         }
+        // What several threads were to do shall not wait for the next look at the journal.
+        self.writer.flush()?;
         Ok(records.len() - rest.len())
     }
 
@@ -257,7 +259,7 @@ pub(super) async fn write_records(
         let options = begin.options.clone();
         let rejects = begin.rejects.cloned();
         let seen = if file.is_none() { seen.take() } else { None };
-        let work = move |until| {
+        let work = move |turn: Turn| {
             let mut file = match file {
                 Some(file) => file,
                 None => {
@@ -265,7 +267,8 @@ pub(super) async fn write_records(
                     OpenFile::begin(&table, rejects, seen, &options, from)?
                 }
             };
-            let written = file.write(&table, &records, until)?;
+            file.writer.set_threads(turn.threads);
+            let written = file.write(&table, &records, turn.until)?;
             Ok((file, records.split_off(written)))
         };
         let (written, left) = pace.run(work).await?;
@@ -275,6 +278,10 @@ pub(super) async fn write_records(
 }
 
 /// Finishes a file.
-pub(super) async fn finish(pace: &mut Pace, file: OpenFile) -> Result<ClosedFile, SinkError> {
-    pace.run(move |_| file.finish()).await
+pub(super) async fn finish(pace: &mut Pace, mut file: OpenFile) -> Result<ClosedFile, SinkError> {
+    let work = move |turn: Turn| {
+        file.writer.set_threads(turn.threads);
+        file.finish()
+    };
+    pace.run(work).await
 }

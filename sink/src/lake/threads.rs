@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lake::EncodingThreads;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
@@ -20,13 +21,15 @@ use crate::SinkError;
 /// For how long all work hurries after some of it did not get on in time. Then it is tried again.
 const HURRY: Duration = Duration::from_secs(2);
 
-/// The runtimes of a lake sink. Made of one handle, both are that one.
+/// The threads of a lake sink. Made of one handle, both runtimes are that one, and nobody helps.
 #[derive(Clone, Debug)]
 pub struct SinkThreads {
     /// Runs the consumers, commits, the upkeep of the tables (it takes locks that commits wait for), and what is behind.
     pub first: Handle,
     /// Encodes the events of a stream that is not behind. It may have to wait for everybody else.
     pub last: Handle,
+    /// Help `first` to encode what is behind.
+    pub encoding: EncodingThreads,
 }
 
 impl From<&Handle> for SinkThreads {
@@ -34,6 +37,7 @@ impl From<&Handle> for SinkThreads {
         Self {
             first: handle.clone(),
             last: handle.clone(),
+            encoding: EncodingThreads::default(),
         }
     }
 }
@@ -45,6 +49,15 @@ pub(super) struct Pace {
     patience: Duration,
     behind: bool,
     hurries_until: Option<Instant>,
+}
+
+/// What is said to work that begins.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// When it shall stop half-way, if it can.
+    pub(super) until: Option<std::time::Instant>,
+    /// Who helps. Only what is behind has help: whoever is not would stop requests on several processors at once.
+    pub(super) threads: EncodingThreads,
 }
 
 impl Pace {
@@ -72,10 +85,17 @@ impl Pace {
     /// if it can: the rest of it hurries then.
     pub(super) async fn run<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(Option<std::time::Instant>) -> Result<T, SinkError> + Send + 'static,
+        work: impl FnOnce(Turn) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
         if self.hurries() {
-            return on_thread(&self.threads.first, move || work(None)).await;
+            let turn = Turn {
+                until: None,
+                threads: match self.behind {
+                    true => self.threads.encoding.clone(),
+                    false => EncodingThreads::default(),
+                },
+            };
+            return on_thread(&self.threads.first, move || work(turn)).await;
         }
         let until = Instant::now() + self.patience;
         let waiting = Arc::new(Mutex::new(Some(work)));
@@ -85,7 +105,10 @@ impl Pace {
             let work = work.ok_or_else(|| SinkError::Thread {
                 message: "its work was taken away".to_owned(),
             })?;
-            work(Some(until.into_std()))
+            work(Turn {
+                until: Some(until.into_std()),
+                threads: EncodingThreads::default(),
+            })
         });
         let in_time = timeout_at(until, &mut running).await;
         if Instant::now() >= until {
@@ -97,7 +120,7 @@ impl Pace {
         // Who holds it is beginning just now, and may stand still there: nobody waits for that.
         let not_begun = waiting.try_lock().ok().and_then(|mut waiting| waiting.take());
         match not_begun {
-            Some(work) => on_thread(&self.threads.first, move || work(None)).await,
+            Some(work) => on_thread(&self.threads.first, move || work(Turn::default())).await,
             None => joined(running.await),
         }
     }
@@ -125,6 +148,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use lake::EncodingThreads;
     use tokio::runtime::{Builder, Runtime};
 
     use super::{Pace, SinkThreads};
@@ -141,6 +165,7 @@ mod tests {
         let threads = SinkThreads {
             first: first.handle().clone(),
             last: last.handle().clone(),
+            encoding: EncodingThreads::start(1).unwrap(),
         };
         Pace::new(threads, PATIENCE)
     }
@@ -154,7 +179,7 @@ mod tests {
         let (first, last) = (runtime("first"), runtime("last"));
         let mut pace = pace(&first, &last);
         let where_it_runs = |pace: &mut Pace| {
-            let work = pace.run(|until| Ok((name(), until.is_some())));
+            let work = pace.run(|turn| Ok((name(), turn.until.is_some())));
             first.block_on(work).unwrap()
         };
         assert_eq!(where_it_runs(&mut pace), ("first".to_owned(), false));
@@ -177,12 +202,27 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_behind_is_helped() {
+        let (first, last) = (runtime("first"), runtime("last"));
+        let mut pace = pace(&first, &last);
+        let is_helped = |pace: &mut Pace| {
+            let work = pace.run(|turn| Ok((name(), turn.threads.are_several())));
+            first.block_on(work).unwrap()
+        };
+        assert_eq!(is_helped(&mut pace), ("first".to_owned(), true));
+        pace.set_behind(false);
+        assert_eq!(is_helped(&mut pace), ("last".to_owned(), false));
+        pace.hurries_until = Some(tokio::time::Instant::now() + Duration::from_secs(60));
+        assert_eq!(is_helped(&mut pace), ("first".to_owned(), false));
+    }
+
+    #[test]
     fn what_is_left_of_work_that_stopped_in_time_hurries() {
         let (first, last) = (runtime("first"), runtime("last"));
         let mut pace = pace(&first, &last);
         pace.set_behind(false);
-        let work = pace.run(|until| {
-            while until.is_some_and(|until| std::time::Instant::now() < until) {
+        let work = pace.run(|turn| {
+            while turn.until.is_some_and(|until| std::time::Instant::now() < until) {
                 std::thread::yield_now();
             }
             Ok(name())
