@@ -189,6 +189,16 @@ impl Server {
         until("its children end", 20, || group(child.id()).is_empty());
     }
 
+    /// Starts it once more if it has ended by itself: its port was free for a moment, and somebody's connection may have
+    /// had it.
+    pub(crate) fn up_again(&mut self) {
+        let child = self.child.as_mut().expect("it was started");
+        if child.try_wait().expect("asked").is_some() {
+            self.kill();
+            self.up();
+        }
+    }
+
     pub(crate) fn is_down(&self) -> bool {
         TcpStream::connect(("127.0.0.1", self.port)).is_err()
     }

@@ -181,10 +181,7 @@ impl World {
         let server = &mut self.own[number];
         server.up();
         let answers = async || {
-            // Its port was free for a moment, and somebody's connection may have had it.
-            if server.is_down() {
-                server.up();
-            }
+            server.up_again();
             answer(&urls).await
         };
         until("the servers answer", answers).await;
