@@ -323,6 +323,8 @@ fn spawn(folder: &Path, port: u16, arguments: &[String]) -> Child {
         .arg("--no-defaults")
         .arg(format!("--user={}", user()))
         .arg(format!("--datadir={}", folder.join("data").display()))
+        // A server that starts removes the temporary tables of all that have the same directory for them.
+        .arg(format!("--tmpdir={}", folder.display()))
         .arg(format!("--port={port}"))
         .arg("--bind-address=127.0.0.1")
         .arg(format!("--socket={}", folder.join("socket").display()))

@@ -16,6 +16,8 @@ impl MariaDb {
         let mut options = vec![
             "--no-defaults".to_owned(),
             format!("--datadir={}", home.data()),
+            // A server that starts removes the temporary tables of all that have the same directory for them.
+            format!("--tmpdir={}", home.directory().display()),
             "--character-set-server=utf8mb4".to_owned(),
         ];
         if is_root()? {
