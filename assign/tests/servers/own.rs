@@ -192,7 +192,7 @@ impl Server {
     /// Starts it once more if it has ended by itself: its port was free for a moment, and somebody's connection may have
     /// had it.
     pub(crate) fn up_again(&mut self) {
-        let child = self.child.as_mut().expect("it was started");
+        let Some(child) = &mut self.child else { return };
         if child.try_wait().expect("asked").is_some() {
             self.kill();
             self.up();

@@ -88,8 +88,7 @@ impl World {
             return None;
         };
         servers.iter_mut().for_each(Server::up);
-        let urls: Vec<_> = servers.iter().map(|server| server.url.clone()).collect();
-        until("the servers answer", async || answer(&urls).await).await;
+        let urls = until_they_answer(&mut servers).await;
         Some(Self::of(&urls[0], &urls[1], &urls[2], servers, Some(folder)).await)
     }
 
@@ -177,14 +176,8 @@ impl World {
     }
 
     pub(crate) async fn up(&mut self, number: usize) {
-        let urls: Vec<_> = self.own.iter().map(|server| server.url.clone()).collect();
-        let server = &mut self.own[number];
-        server.up();
-        let answers = async || {
-            server.up_again();
-            answer(&urls).await
-        };
-        until("the servers answer", answers).await;
+        self.own[number].up();
+        until_they_answer(&mut self.own).await;
     }
 
     /// Posts events of these ids, confirmed.
@@ -433,6 +426,17 @@ fn open_to_all(folder: PathBuf) {
     use std::os::unix::fs::PermissionsExt;
     let all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, all).expect("permissions");
+}
+
+/// Waits until all of them answer, at these URLs.
+async fn until_they_answer(servers: &mut [Server]) -> Vec<String> {
+    let urls: Vec<_> = servers.iter().map(|server| server.url.clone()).collect();
+    let answers = async || {
+        servers.iter_mut().for_each(Server::up_again);
+        answer(&urls).await
+    };
+    until("the servers answer", answers).await;
+    urls
 }
 
 /// Waits until something holds; the failure says what for.
